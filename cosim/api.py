@@ -1,0 +1,122 @@
+"""The Python interface: the chain's links as plain functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from cosim.campaign.collect import Progress, collect
+from cosim.campaign.recipe import load_campaign
+from cosim.campaign.store import SampleStore
+from cosim.circuit.cell import Cell, load_cell
+from cosim.datasets import load_images
+from cosim.errors import InputError
+from cosim.network.files import load_network
+from cosim.network.inference import Evaluation
+from cosim.network.inference import evaluate as _evaluate
+from cosim.network.layers import Network
+from cosim.network.program import Mode
+from cosim.network.sensing import calibrate_network, readouts_of
+from cosim.surrogate.calibration import Calibration
+from cosim.surrogate.files import load_surrogate, save_surrogate
+from cosim.surrogate.fit import fit as _fit
+from cosim.surrogate.model import Sensing, Surrogate
+
+__all__ = [
+    "calibrate",
+    "characterize",
+    "evaluate",
+    "fit",
+    "load_cell",
+    "load_images",
+    "load_network",
+    "load_surrogate",
+    "save_surrogate",
+]
+
+
+def characterize(
+    cell: Cell | str | Path,
+    recipe: str | Path,
+    *,
+    out: str | Path,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> SampleStore:
+    """Simulate a recipe's samples for a cell; what is in `out` already is not done again.
+
+    Args:
+        cell: A cell, its name or its folder; it takes the place of the recipe's.
+        recipe: A recipe of `characterization/` by name, or a TOML file.
+        out: Folder of the samples.
+        executor: Runs the tasks; by default threads that each drive one ngspice process.
+        workers: Threads of the default executor; by default one a core.
+        progress: Called after each task.
+
+    Raises:
+        EngineMissingError: ngspice is not installed.
+        InputError: Wrong recipe, cell or folder.
+        UnsafeError: A netlist holds what could run code.
+    """
+    campaign = load_campaign(recipe)
+    campaign = replace(campaign, cell=cell if isinstance(cell, Cell) else load_cell(cell))
+    for each in collect(campaign, Path(out), executor=executor, workers=workers):
+        if progress is not None:
+            progress(each)
+    return SampleStore(Path(out))
+
+
+def fit(store: SampleStore | str | Path, *, max_failure_rate: float = 0.01) -> Surrogate:
+    """Fit a surrogate to samples and check it on those held out; see `cosim.surrogate.fit.fit`."""
+    return _fit(store.path if isinstance(store, SampleStore) else Path(store), max_failure_rate=max_failure_rate)
+
+
+def calibrate(
+    network: Network,
+    surrogate: Surrogate,
+    training_images: UInt8[np.ndarray, "image ..."],
+    *,
+    sensing: Sensing = "differential",
+    bits: int = 3,
+) -> Calibration:
+    """The sense amplifier's levels for a network, from training images; see `calibrate_network`."""
+    return calibrate_network(network, surrogate, training_images, sensing=sensing, bits=bits)
+
+
+def evaluate(
+    network: Network,
+    surrogate: Surrogate | None,
+    images: UInt8[np.ndarray, "image ..."],
+    labels: Integer[np.ndarray, " image"],
+    *,
+    mode: Mode = "iid",
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Evaluation:
+    """Accuracy of a network with every partial sum read through a surrogate.
+
+    Args:
+        mode: `ideal` (exact integers, needs no surrogate), `nominal` (mean transfer and levels) or `iid` (a fresh
+            column and fresh comparators at every read).
+        calibration: The levels; needed in nominal and iid.
+        seed: Of the draws in iid; an image's result depends on the seed and its place in `images` alone.
+
+    Raises:
+        InputError: Something does not fit, or the surrogate or the calibration is missing.
+    """
+    if mode == "ideal":
+        return _evaluate(network, images, labels, mode=mode, threads=threads)
+    if surrogate is None or calibration is None:
+        missing = "a surrogate" if surrogate is None else "a calibration"
+        raise InputError(f"mode {mode} needs {missing}", hint="cosim.calibrate(network, surrogate, training_images)")
+    readouts = readouts_of(surrogate, calibration)
+    return _evaluate(
+        network, images, labels, mode=mode, readouts=readouts, seed=seed, threads=threads, rows=surrogate.rows
+    )

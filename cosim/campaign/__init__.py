@@ -1,0 +1,1 @@
+"""Recipes to tasks to samples on disk; resumable and order-free."""

@@ -1,0 +1,159 @@
+"""Collects a campaign's samples, in any order and on any executor; goes on where an earlier run stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cosim import hdf5
+from cosim.campaign.filetypes import SAMPLES
+from cosim.campaign.points import key_of, points_of
+from cosim.campaign.recipe import Campaign
+from cosim.campaign.sampling import Samples, Task, run_task
+from cosim.campaign.store import SampleStore, merge, tasks_hash
+from cosim.errors import InputError
+from cosim.spice.engine import open_engine
+
+TASK_SAMPLES = 16
+"""Samples a task: about two seconds of work, which is what a kill can lose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a collection is.
+
+    Args:
+        done: Samples on disk.
+        fresh: Samples simulated by this call.
+        failed: Samples of this call without values.
+        flipped: Samples of this call with flipped cells.
+        seconds: Since this call began.
+    """
+
+    done: int
+    total: int
+    fresh: int
+    failed: int
+    flipped: int
+    seconds: float
+    label: str
+
+    @property
+    def rate(self) -> float:
+        """Samples a second in this call."""
+        return self.fresh / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def left_s(self) -> float:
+        """Expected seconds to the end; infinite before the first sample."""
+        return (self.total - self.done) / self.rate if self.rate else float("inf")
+
+
+def plan(campaign: Campaign, engine_version: str) -> list[Task]:
+    """The tasks of a campaign in their order; the same recipe gives the same tasks."""
+    recipe = campaign.recipe
+    tasks: list[Task] = []
+    for point in points_of(campaign):
+        key = key_of(point, recipe.seed, recipe.engine, engine_version)
+        for start in range(0, point.samples, TASK_SAMPLES):
+            stop = min(start + TASK_SAMPLES, point.samples)
+            tasks.append(Task(point, key, recipe.seed, start, stop, recipe.engine, recipe.timeout_s))
+    return tasks
+
+
+def collect(
+    campaign: Campaign, out: Path, *, executor: Executor | None = None, workers: int | None = None
+) -> Iterator[Progress]:
+    """Simulate what is missing in `out` and merge it into `out/samples.h5`; yields after each task.
+
+    A killed run loses the tasks that were under way and nothing else. The samples depend on the recipe and the
+    circuits alone: not on the executor, the number of workers or the order of completion.
+
+    Args:
+        executor: Runs the tasks; by default threads that each drive one ngspice process.
+        workers: Threads of the default executor; by default one a core.
+
+    Raises:
+        EngineMissingError: ngspice is not installed.
+        InputError: The folder cannot be written, or another run is at work in it.
+    """
+    engine = open_engine(campaign.recipe.engine)
+    version = engine.version
+    engine.close()
+    store = SampleStore(out)
+    with _locked(out):
+        tasks = plan(campaign, version)
+        missing = [task for task in tasks if not store.has(task)]
+        total = sum(task.stop - task.start for task in tasks)
+        done = total - sum(task.stop - task.start for task in missing)
+        yield from _simulate(missing, store, done, total, executor, workers)
+        if missing or not _merged(store, tasks):
+            merge(store, campaign, tasks, version)
+
+
+def _simulate(
+    missing: list[Task],
+    store: SampleStore,
+    done: int,
+    total: int,
+    executor: Executor | None,
+    workers: int | None,
+) -> Iterator[Progress]:
+    began, fresh, failed, flipped = time.monotonic(), 0, 0, 0
+    yield Progress(done, total, 0, 0, 0, 0.0, "starting")
+    if not missing:
+        return
+    pool = executor or ThreadPoolExecutor(workers or _cores(), thread_name_prefix="ngspice")
+    futures: list[Future[Samples]] = [pool.submit(run_task, task) for task in missing]
+    try:
+        for future in as_completed(futures):
+            samples = future.result()
+            store.save(samples)
+            count = samples.task.stop - samples.task.start
+            done, fresh = done + count, fresh + count
+            failed += int((samples.columns["status"] > 1).sum())
+            flipped += int((samples.columns["status"] == 1).sum())
+            yield Progress(done, total, fresh, failed, flipped, time.monotonic() - began, samples.task.point.label)
+    finally:
+        for future in futures:
+            future.cancel()
+        if executor is None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _merged(store: SampleStore, tasks: list[Task]) -> bool:
+    """Whether `samples.h5` is there, whole and made of just these tasks."""
+    try:
+        content = hdf5.read(store.path, filetype=SAMPLES[0], major=SAMPLES[1][0])
+    except InputError:
+        return False
+    return content.attributes.get("tasks") == tasks_hash(tasks)
+
+
+def _cores() -> int:
+    """Cores that this process may use; macOS cannot tell and gives all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _locked(out: Path) -> Generator[None]:
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        hint = "wait for it, or choose another folder"
+        raise InputError("another run is at work in this folder", place=str(out), hint=hint) from error
+    except OSError as error:
+        raise InputError(f"cannot write here: {error.strerror or error}", place=str(out)) from error
+    try:
+        yield
+    finally:
+        lock.release()

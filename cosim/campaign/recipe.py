@@ -1,0 +1,133 @@
+"""Recipes: what to simulate, as TOML; and the campaign that one names, with its circuits loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cosim import resources
+from cosim.circuit.amplifier import SenseAmplifier, load_amplifier
+from cosim.circuit.cell import Cell, load_cell
+from cosim.circuit.corner import Corner
+from cosim.circuit.process import Process, load_process
+from cosim.config import load_toml
+from cosim.errors import InputError
+from cosim.spice.engine import EngineName
+
+Positive = Annotated[float, Field(gt=0)]
+Sensing = Literal["single_ended", "differential"]
+
+
+@dataclass(frozen=True, slots=True)
+class OffCheck:
+    """A column with rows off, simulated to check the model and never fitted."""
+
+    n_minus: Annotated[int, Field(ge=0)]
+    n_plus: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRecipe:
+    """Monte Carlo of one column: every row on, at each count of rows that pull BL down.
+
+    Args:
+        n_minus: The counts; the others pull BLB.
+        samples: Samples a count; the last quarter is held out of the fit.
+    """
+
+    n_minus: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=4)]
+    samples: Annotated[int, Field(ge=16)]
+    rows: Annotated[int, Field(ge=1, le=256)] = 64
+    word_line_v: Positive | None = None
+    pulse_s: Positive | None = None
+    c_bit_line_f: Positive | None = None
+    time_step_s: Positive | None = None
+    bypass: bool | None = None
+    rows_off: tuple[OffCheck, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ComparatorRecipe:
+    """Monte Carlo of a comparator's offset, by bisection, at each reference level.
+
+    Args:
+        level_v: References in volts; for differential sensing the wanted BL - BLB.
+        range_v: The bisection starts at -range_v and +range_v around the level.
+        tolerance_v: Half the last bracket.
+    """
+
+    amplifier: str
+    sensing: Sensing
+    level_v: Annotated[tuple[float, ...], Field(min_length=2)]
+    samples: Annotated[int, Field(ge=16)]
+    range_v: Positive = 0.32
+    tolerance_v: Positive = 0.5e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One characterization: a cell in a process at one operating point, and its comparators."""
+
+    title: str
+    seed: Annotated[int, Field(ge=0)]
+    cell: str
+    process: str
+    column: ColumnRecipe
+    corner: Corner
+    comparator: tuple[ComparatorRecipe, ...] = ()
+    engine: EngineName = "shared"
+    timeout_s: Positive = 60.0
+    max_failure_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A recipe with the circuits that it names."""
+
+    recipe: Recipe
+    text: str
+    place: str
+    cell: Cell
+    process: Process
+    amplifiers: Mapping[str, SenseAmplifier] = field(default_factory=dict)
+
+
+def load_campaign(name_or_path: str | Path) -> Campaign:
+    """The campaign of a recipe: one of `characterization/` by name, or a TOML file.
+
+    Raises:
+        InputError: Unknown recipe, key or value, or counts that do not fit the rows.
+        UnsafeError: A netlist holds what could run code.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = resources.find("characterization", f"{name_or_path}.toml")
+    recipe = load_toml(path, Recipe)
+    _check_counts(recipe, str(path))
+    return Campaign(
+        recipe=recipe,
+        text=path.read_text(encoding="utf-8"),
+        place=str(path),
+        cell=load_cell(recipe.cell),
+        process=load_process(recipe.process),
+        amplifiers={each.amplifier: load_amplifier(each.amplifier) for each in recipe.comparator},
+    )
+
+
+def _check_counts(recipe: Recipe, place: str) -> None:
+    column = recipe.column
+    beyond = [n for n in column.n_minus if n > column.rows]
+    if beyond:
+        raise InputError(f"column.n_minus has {beyond[0]}, expected 0 to rows = {column.rows}", place=place)
+    if len(set(column.n_minus)) < len(column.n_minus):
+        raise InputError("column.n_minus names a count twice", place=place)
+    for off in column.rows_off:
+        if off.n_minus + off.n_plus >= column.rows:
+            raise InputError(
+                f"column.rows_off {off.n_minus} + {off.n_plus} leaves no row of {column.rows} off",
+                place=place,
+            )

@@ -1,0 +1,132 @@
+"""Runs the samples of one task in a worker: draws, decks, read-out, and the reason of each failure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from cosim.campaign.filetypes import STATUS
+from cosim.campaign.points import ColumnPoint, ComparatorPoint, Point
+from cosim.circuit.column import flipped_rows
+from cosim.circuit.comparator import decision
+from cosim.spice.engine import Engine, EngineName, Failed, open_engine
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Some consecutive samples of one point."""
+
+    point: Point
+    key: str
+    seed: int
+    start: int
+    stop: int
+    engine: EngineName
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The outcome of a task: one entry a sample in each column, and the failures' details.
+
+    Args:
+        columns: For a column `bl_v`, `blb_v`, `flipped`; for a comparator `offset_v`; and always `sample`, `status`.
+        failures: Sample index to "reason: detail".
+    """
+
+    task: Task
+    columns: dict[str, Shaped[np.ndarray, " sample"]]
+    failures: dict[int, str]
+
+
+Row = dict[str, Any]
+"""One sample: its columns by name, and `detail` where it failed or flipped."""
+
+
+def run_task(task: Task, open_: Callable[[EngineName], Engine] = open_engine) -> Samples:
+    """Run every sample of a task on this thread's own engine."""
+    engine = _engine(task.engine, open_)
+    sample = _column_sample if isinstance(task.point, ColumnPoint) else _comparator_sample
+    rows = [sample(task, index, engine) for index in range(task.start, task.stop)]
+    failures = {row["sample"]: row.pop("detail") for row in rows if "detail" in row}
+    columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in _dtypes(task.point).items()}
+    return Samples(task, columns, failures)
+
+
+_local = threading.local()
+
+
+def _engine(name: EngineName, open_: Callable[[EngineName], Engine]) -> Engine:
+    engines: dict[str, Engine] = _local.__dict__.setdefault("engines", {})
+    if name not in engines:
+        engines[name] = open_(name)
+    return engines[name]
+
+
+def _dtypes(point: Point) -> dict[str, type]:
+    values = {"bl_v": np.float64, "blb_v": np.float64, "flipped": np.int16}
+    if isinstance(point, ComparatorPoint):
+        values = {"offset_v": np.float64}
+    return {"sample": np.int32, "status": np.uint8} | values
+
+
+def _column_sample(task: Task, index: int, engine: Engine) -> Row:
+    point = task.point
+    assert isinstance(point, ColumnPoint)
+    draw = point.draw(task.seed, index)
+    (result,) = engine.run([point.deck(draw)], timeout_s=task.timeout_s)
+    if isinstance(result, Failed):
+        return _failure(index, result) | {"bl_v": np.nan, "blb_v": np.nan, "flipped": -1}
+    flips = int(flipped_rows(point.bench, draw.weights, result.values).sum())
+    status = STATUS.index("flipped" if flips else "ok")
+    row = {
+        "sample": index,
+        "status": status,
+        "bl_v": result.values[0, 0],
+        "blb_v": result.values[1, 0],
+        "flipped": flips,
+    }
+    return row | ({"detail": f"flipped: {flips} cells"} if flips else {})
+
+
+def _comparator_sample(task: Task, index: int, engine: Engine) -> Row:
+    """The differential input at which the decision turns, by bisection; undecided counts as not yet above."""
+    point = task.point
+    assert isinstance(point, ComparatorPoint)
+    shift_v = point.draw(task.seed, index)
+
+    def decides(differential_v: float) -> int | Failed:
+        (result,) = engine.run([point.deck(shift_v, differential_v)], timeout_s=task.timeout_s)
+        return result if isinstance(result, Failed) else decision(point.bench, result.values)
+
+    low_v, high_v = -point.range_v, point.range_v
+    ends = (decides(low_v), decides(high_v))
+    failed = next((end for end in ends if isinstance(end, Failed)), None)
+    if failed is None and ends != (-1, 1):
+        detail = f"out_of_range: decides {ends[0]} at {low_v:g} V and {ends[1]} at {high_v:g} V"
+        return {"sample": index, "status": STATUS.index("out_of_range"), "offset_v": np.nan, "detail": detail}
+    while failed is None and high_v - low_v > 2 * point.tolerance_v:
+        middle_v = (low_v + high_v) / 2
+        answer = decides(middle_v)
+        if isinstance(answer, Failed):
+            failed = answer
+        elif answer > 0:
+            high_v = middle_v
+        else:
+            low_v = middle_v
+    if failed is not None:
+        return _failure(index, failed) | {"offset_v": np.nan}
+    return {"sample": index, "status": 0, "offset_v": (low_v + high_v) / 2}
+
+
+def _failure(index: int, failed: Failed) -> Row:
+    return {
+        "sample": index,
+        "status": STATUS.index(failed.reason),
+        "detail": f"{failed.reason}: {failed.detail}",
+    }

@@ -1,0 +1,176 @@
+"""Samples on disk: one shard a task, renamed into place, and one file of all of them once they are complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from cosim import hdf5
+from cosim.campaign.filetypes import SAMPLES, SHARD, STATUS
+from cosim.campaign.points import ComparatorPoint, Point
+from cosim.campaign.recipe import Campaign
+from cosim.campaign.sampling import Samples, Task
+from cosim.circuit.amplifier import SenseAmplifier
+from cosim.circuit.cell import Cell
+from cosim.errors import InputError
+
+_META = {
+    "sample": ("1", "index of the Monte Carlo sample, which seeds it"),
+    "status": (
+        "1",
+        f"what became of the sample: {', '.join(f'{i} {name}' for i, name in enumerate(STATUS))}",
+    ),
+    "bl_v": ("V", "bit line BL at the read-out time"),
+    "blb_v": ("V", "bit line BLB at the read-out time"),
+    "flipped": ("1", "cells that flipped during the read; -1 where the sample failed"),
+    "offset_v": ("V", "input-referred comparator offset"),
+    "n_minus": ("1", "rows that pull BL down"),
+    "n_plus": ("1", "rows that pull BLB down"),
+    "level_v": ("V", "reference level of the comparator"),
+    "amplifier": ("1", "index into the attribute `amplifiers`"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SampleStore:
+    """A folder of samples.
+
+    Args:
+        folder: Holds `shards/` and, when complete, `samples.h5`.
+    """
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """The file of all samples."""
+        return self.folder / "samples.h5"
+
+    def has(self, task: Task) -> bool:
+        """Whether the task's shard is there and whole; a damaged one is done again."""
+        try:
+            self.load(task)
+        except InputError:
+            return False
+        return True
+
+    def save(self, samples: Samples) -> None:
+        """Write a task's shard; it appears whole or not at all."""
+        task = samples.task
+        attributes = {
+            "key": task.key,
+            "point": task.point.label,
+            "failures": json.dumps({str(index): text for index, text in samples.failures.items()}),
+        }
+        datasets = {name: _dataset(name, values, "row") for name, values in samples.columns.items()}
+        path = self._shard(task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hdf5.write(path, hdf5.Content(attributes, datasets), filetype=SHARD[0], version=SHARD[1])
+
+    def load(self, task: Task) -> Samples:
+        """A task's samples.
+
+        Raises:
+            InputError: The shard is missing, damaged or of another task.
+        """
+        path = self._shard(task)
+        content = hdf5.read(path, filetype=SHARD[0], major=SHARD[1][0])
+        columns = {name: data.values for name, data in content.datasets.items()}
+        expected = np.arange(task.start, task.stop)
+        if content.attributes.get("key") != task.key or not np.array_equal(columns["sample"], expected):
+            raise InputError("the shard is of another task", place=str(path))
+        failures = {int(index): text for index, text in json.loads(str(content.attributes["failures"])).items()}
+        return Samples(task, columns, failures)
+
+    def _shard(self, task: Task) -> Path:
+        return self.folder / "shards" / f"{task.key[:24]}-{task.start:06d}-{task.stop:06d}.h5"
+
+
+def merge(store: SampleStore, campaign: Campaign, tasks: list[Task], engine_version: str) -> Path:
+    """Write `samples.h5` from complete shards; the content does not depend on the order they came in."""
+    parts = [store.load(task) for task in tasks]
+    amplifiers = [each.amplifier for each in campaign.recipe.comparator]
+    datasets: dict[str, hdf5.Dataset] = {}
+    for kind in ("column", "comparator"):
+        chosen = [part for part in parts if part.task.point.kind == kind]
+        for name, values in _table(chosen, amplifiers).items():
+            datasets[f"{kind}_{name}"] = _dataset(name, values, f"{kind}_read")
+    failures = [[part.task.point.label, index, text] for part in parts for index, text in sorted(part.failures.items())]
+    attributes = provenance(campaign, engine_version) | {
+        "amplifiers": json.dumps(amplifiers),
+        "sensing": json.dumps([each.sensing for each in campaign.recipe.comparator]),
+        "failures": json.dumps(failures),
+        "tasks": tasks_hash(tasks),
+    }
+    hdf5.write(store.path, hdf5.Content(attributes, datasets), filetype=SAMPLES[0], version=SAMPLES[1])
+    return store.path
+
+
+def tasks_hash(tasks: list[Task]) -> str:
+    """The hash of a list of tasks: two files with the same one hold the same samples."""
+    return _sha256(" ".join(f"{task.key} {task.start} {task.stop}" for task in tasks))
+
+
+def provenance(campaign: Campaign, engine_version: str) -> dict[str, str | int | float]:
+    """What a file says of where it came from: texts, their SHA-256, the engine; never a path."""
+    recipe = campaign.recipe
+    texts = {
+        "process": campaign.process.corner_text(recipe.corner.process),
+        "cell": _netlist(campaign, campaign.cell),
+    } | {f"amplifier_{name}": _netlist(campaign, amplifier) for name, amplifier in campaign.amplifiers.items()}
+    attributes: dict[str, str | int | float] = {
+        "engine": f"ngspice ({recipe.engine})",
+        "engine_version": engine_version,
+        "recipe": campaign.text,
+        "recipe_sha256": _sha256(campaign.text),
+        "seed": recipe.seed,
+        "rows": recipe.column.rows,
+        "cell": campaign.cell.name,
+        "process": campaign.process.name,
+    }
+    for name, text in texts.items():
+        attributes[f"netlist_{name}"] = text
+        attributes[f"netlist_{name}_sha256"] = _sha256(text)
+    return attributes
+
+
+def _netlist(campaign: Campaign, circuit: Cell | SenseAmplifier) -> str:
+    """A circuit as it stands in the decks, with its mismatch sigmas as comments."""
+    lines = circuit.subcircuit.render(circuit.parameters, campaign.process.model_names)
+    sigmas = zip(circuit.devices, circuit.vth_sigmas(campaign.process), strict=True)
+    return "\n".join([*lines, *(f"* sigma({device.delvto}) = {sigma:.6g} V" for device, sigma in sigmas)]) + "\n"
+
+
+def _table(parts: list[Samples], amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
+    """All samples of one kind as one table, with the coordinates of their point."""
+    if not parts:
+        return {}
+    coordinates = [_coordinates(part.task.point, len(part.columns["sample"]), amplifiers) for part in parts]
+    rows = [place | part.columns for place, part in zip(coordinates, parts, strict=True)]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _coordinates(point: Point, count: int, amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
+    if isinstance(point, ComparatorPoint):
+        return {
+            "amplifier": np.full(count, amplifiers.index(point.amplifier), np.uint8),
+            "level_v": np.full(count, point.level_v),
+        }
+    return {
+        "n_minus": np.full(count, point.n_minus, np.int32),
+        "n_plus": np.full(count, point.n_plus, np.int32),
+    }
+
+
+def _dataset(name: str, values: Shaped[np.ndarray, " read"], axis: str) -> hdf5.Dataset:
+    units, long_name = _META[name]
+    return hdf5.Dataset(values, units, long_name, (axis,))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,112 @@
+"""`cosim evaluate` and `cosim train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from cosim.cli.console import meter, note, percent, show, table
+
+if TYPE_CHECKING:
+    from cosim.network.outcome import Outcome
+
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+def evaluate(
+    network: str,
+    *,
+    surrogate: str = "xnor_8t",
+    mode: Literal["ideal", "nominal", "iid", "all"] = "all",
+    sensing: Literal["single_ended", "differential"] = "differential",
+    bits: int = 3,
+    seed: int = 0,
+    images: int | None = None,
+    out: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Accuracy of a network on its test images, every partial sum read through a surrogate.
+
+    Args:
+        network: A network's file, or one of models/networks/ by name.
+        surrogate: A surrogate's file, or one of models/surrogates/ by name.
+        mode: ideal (exact), nominal (mean transfer and levels), iid (fresh columns and comparators), or all.
+        sensing: single_ended reads BL, differential reads BL - BLB.
+        bits: Bits of the sense amplifier's code.
+        seed: Of the draws in iid.
+        images: Test images, from the first; all by default.
+        out: Folder for calibrations and outcomes; the surrogate's own, or runs/SURROGATE for a shipped one.
+        json: Print one JSON object.
+    """
+    from cosim import chain, resources
+    from cosim.errors import InputError
+
+    if images is not None and images < 1:
+        raise InputError(f"--images must be at least 1, got {images}")
+    modes = ("ideal", "nominal", "iid") if mode == "all" else (mode,)
+    path = Path(surrogate)
+    if path.suffix != ".h5" and modes != ("ideal",):
+        path = resources.find("models", "surrogates", f"{surrogate}.h5")
+    out = out or (path.parent if Path(surrogate).suffix == ".h5" else Path("runs") / surrogate)
+    outcomes: list[Outcome] = []
+    for each in modes:
+        chosen = chain.Chosen(network, each, sensing, bits, seed, images)
+        outcomes.append(chain.evaluated(out, chosen, None if each == "ideal" else path))
+    show(outcome_lines(outcomes), {"outcomes": [as_json(each) for each in outcomes]}, json)
+
+
+def train(recipe: str, *, out: Path | None = None, json: Json = False) -> None:
+    """Train a network from a recipe and pack it; goes on from its checkpoint where a stopped run was.
+
+    Args:
+        recipe: A TOML file, or a network of models/networks/recipes/ by name.
+        out: Folder of the checkpoint, the packed network and its card.
+        json: Print one JSON object.
+    """
+    from cosim import resources
+    from cosim.training import load_recipe
+    from cosim.training import train as train_network
+
+    path = Path(recipe)
+    if path.suffix != ".toml":
+        path = resources.find("models", "networks", "recipes", f"{recipe}.toml")
+    loaded = load_recipe(path)
+    out = out or Path("runs") / f"train-{loaded.name}"
+    last = None
+    with meter("epochs") as bar:
+        for last in train_network(loaded, out=out):
+            held = f", held out {percent(last.accuracy.value)}" if last.accuracy else ""
+            bar.update(last.epoch, last.epochs, f"loss {last.loss:.4f}{held}")
+    assert last is not None
+    if last.network is None:
+        note(f"stopped after {last.epoch} of {last.epochs} epochs")
+    content = {"network": str(last.network), "epochs": last.epoch, "seconds": last.seconds}
+    lines = [f"{last.network}: {last.epoch} epochs in {last.seconds / 60:.1f} minutes"]
+    show(lines, content, json, f"cosim evaluate {last.network}")
+
+
+def outcome_lines(outcomes: list[Outcome]) -> list[str]:
+    """Accuracies as a table with their intervals."""
+    header = ["mode", "sensing", "bits", "accuracy", "95 % interval", "n", "ns a partial sum"]
+    rows = [
+        [
+            each.mode,
+            each.sensing or "-",
+            str(each.bits or "-"),
+            percent(each.accuracy.value),
+            f"{percent(each.accuracy.low)} to {percent(each.accuracy.high)}",
+            str(each.accuracy.n),
+            f"{1e9 * each.seconds / each.partial_sums:.2f}",
+        ]
+        for each in outcomes
+    ]
+    return [f"{outcomes[0].network} on the test images of {outcomes[0].dataset}", *table(rows, header)]
+
+
+def as_json(outcome: Outcome) -> dict[str, object]:
+    """An outcome as plain values."""
+    from dataclasses import asdict
+
+    return asdict(outcome)

@@ -1,0 +1,56 @@
+"""The errors that a user can cause or meet; each knows its exit code and says what to do."""
+
+from __future__ import annotations
+
+
+class CosimError(Exception):
+    """Base of all errors that this library raises on purpose.
+
+    Args:
+        message: What came and what was expected.
+        place: Where: a file, with line and column where they are known ("cell.toml:12:3").
+        hint: What to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, place: str | None = None, hint: str | None = None) -> None:
+        self.message = message
+        self.place = place
+        self.hint = hint
+        super().__init__(message, place, hint)
+
+    def __str__(self) -> str:
+        """One line: place, message, hint.
+
+        >>> print(InputError("width_m must be positive, got -1", place="cell.toml:3:1", hint="give metres"))
+        cell.toml:3:1: width_m must be positive, got -1 (give metres)
+        """
+        line = f"{self.place}: {self.message}" if self.place else self.message
+        if self.hint:
+            line = f"{line} ({self.hint})"
+        return " ".join(line.split())
+
+
+class InputError(CosimError):
+    """Wrong input: a recipe, a contract, a file or an argument. Exit code 2."""
+
+    exit_code = 2
+
+
+class MeasuredWorseError(CosimError):
+    """A check measured worse than it was asked to. Exit code 3."""
+
+    exit_code = 3
+
+
+class UnsafeError(CosimError):
+    """Input refused because it could run code or reach outside its folder. Exit code 4."""
+
+    exit_code = 4
+
+
+class EngineMissingError(CosimError):
+    """ngspice is missing or too old. Exit code 5."""
+
+    exit_code = 5

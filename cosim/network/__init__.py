@@ -1,0 +1,1 @@
+"""Binary networks whose partial sums are read through a model of the circuit."""

@@ -1,0 +1,1 @@
+"""Samples to a fitted, validated model of the column and the sense amplifier."""

@@ -1,0 +1,161 @@
+"""Samples to a surrogate: moments at each count, curves through them, and the error of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import skew as sample_skew
+
+from cosim import hdf5
+from cosim.campaign.filetypes import SAMPLES
+from cosim.errors import InputError, MeasuredWorseError
+from cosim.surrogate.curves import falling_curve, skew_curve, variance_curve
+from cosim.surrogate.model import ComparatorModel, LineModel, Sensing, Surrogate
+from cosim.surrogate.validate import validate
+
+HELD_OUT = 4
+"""Every fourth sample checks the fit and takes no part in it."""
+
+BOOTSTRAPS = 200
+_LEAST_SIGMA_V = 20e-6
+"""Spreads below this are the simulator's tolerance, not physics."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSamples:
+    """Good column samples: voltages with the counts they were read at and the sample's index.
+
+    Flipped samples are left out here because their operating point is refused before (`max_failure_rate`).
+    """
+
+    n_minus: Float[np.ndarray, " read"]
+    n_plus: Float[np.ndarray, " read"]
+    sample: Float[np.ndarray, " read"]
+    bl_v: Float[np.ndarray, " read"]
+    blb_v: Float[np.ndarray, " read"]
+
+    def chosen(self, mask: Bool[np.ndarray, " read"]) -> ColumnSamples:
+        """The reads where the mask is set."""
+        return ColumnSamples(*(getattr(self, name)[mask] for name in self.__slots__))
+
+
+def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate:
+    """Fit and check a surrogate from a file of samples, or a folder with `samples.h5`.
+
+    Args:
+        max_failure_rate: The largest share of reads that failed or flipped at any point.
+
+    Raises:
+        MeasuredWorseError: More failed or flipped than `max_failure_rate`.
+        InputError: The file is damaged, of another type, or has too few counts.
+    """
+    path = samples / "samples.h5" if samples.is_dir() else samples
+    content = hdf5.read(path, filetype=SAMPLES[0], major=SAMPLES[1][0])
+    table = {name: data.values for name, data in content.datasets.items()}
+    attributes = content.attributes
+    _check_failures(table, max_failure_rate, str(path))
+    rows = int(cast(int, attributes["rows"]))
+    reads = _column_samples(table)
+    all_on = reads.n_minus + reads.n_plus == rows
+    held_out = reads.sample % HELD_OUT == HELD_OUT - 1
+    line = fit_line(reads.chosen(all_on & ~held_out), rows)
+    comparators = _comparators(table, attributes)
+    provenance = {name: value for name, value in attributes.items() if isinstance(value, str | int | float)}
+    provenance["samples_sha256"] = hdf5.content_hash(content)
+    bare = Surrogate(line, comparators, {}, provenance)
+    checks = validate(bare, reads, held_out)
+    return Surrogate(line, comparators, checks, provenance)
+
+
+def fit_line(reads: ColumnSamples, rows: int) -> LineModel:
+    """The line model of all-rows-on reads, with bootstrap errors (fixed seed: the fit is a pure function).
+
+    BL at `n_minus` and BLB at `n_plus` are samples of the same curve.
+
+    Raises:
+        InputError: Fewer than six different counts.
+    """
+    count = np.concatenate([reads.n_minus, reads.n_plus])
+    volts = np.concatenate([reads.bl_v, reads.blb_v])
+    groups = {n: volts[count == n] for n in np.unique(count)}
+    if len(groups) < 6:
+        raise InputError(f"{len(groups)} different counts, expected at least 6", hint="add counts to column.n_minus")
+    curves = _curves(groups, rows)
+    generator = np.random.default_rng(0)
+    again = np.array([_curves(_resampled(groups, generator), rows) for _ in range(BOOTSTRAPS)])
+    errors = again.std(axis=0, ddof=1)
+    return LineModel(*curves, *errors)
+
+
+def _curves(groups: Mapping[float, Float[np.ndarray, " sample"]], rows: int) -> Float[np.ndarray, "moment count"]:
+    count = np.array(list(groups))
+    samples = np.array([values.size for values in groups.values()])
+    mean_v = np.array([values.mean() for values in groups.values()])
+    variance = np.array([values.var(ddof=1) for values in groups.values()])
+    variance = np.maximum(variance, _LEAST_SIGMA_V**2)
+    skew = np.array(
+        [sample_skew(values, bias=False) if values.std() > _LEAST_SIGMA_V else 0.0 for values in groups.values()]
+    )
+    sigma_v = np.sqrt(variance_curve(count, variance, samples, rows))
+    error_v = np.maximum(sigma_v[count.astype(int)], _LEAST_SIGMA_V) / np.sqrt(samples)
+    mean = falling_curve(count, mean_v, error_v, rows)
+    return np.array([mean, sigma_v, skew_curve(count, skew, samples, rows)])
+
+
+def _resampled(
+    groups: Mapping[float, Float[np.ndarray, " sample"]], generator: np.random.Generator
+) -> dict[float, Float[np.ndarray, " sample"]]:
+    return {count: generator.choice(values, values.size) for count, values in groups.items()}
+
+
+def _column_samples(table: Mapping[str, np.ndarray]) -> ColumnSamples:
+    good = table["column_status"] == 0
+    names = ("n_minus", "n_plus", "sample", "bl_v", "blb_v")
+    return ColumnSamples(*(table[f"column_{name}"][good].astype(float) for name in names))
+
+
+def _comparators(table: Mapping[str, np.ndarray], attributes: Mapping[str, object]) -> dict[Sensing, ComparatorModel]:
+    names: list[str] = json.loads(str(attributes["amplifiers"]))
+    sensings: list[Sensing] = json.loads(str(attributes["sensing"]))
+    models: dict[Sensing, ComparatorModel] = {}
+    for index, (name, sensing) in enumerate(zip(names, sensings, strict=True)):
+        mine = (table["comparator_amplifier"] == index) & (table["comparator_status"] == 0)
+        level_v, offset_v = table["comparator_level_v"][mine], table["comparator_offset_v"][mine]
+        levels = np.unique(level_v)
+        groups = [offset_v[level_v == level] for level in levels]
+        fewest = min(group.size for group in groups)
+        sigma_v = np.array([group.std(ddof=1) for group in groups])
+        models[sensing] = ComparatorModel(
+            amplifier=name,
+            level_v=levels,
+            offset_mean_v=np.array([group.mean() for group in groups]),
+            offset_sigma_v=sigma_v,
+            sigma_error_v=sigma_v / np.sqrt([2 * (group.size - 1) for group in groups]),
+            samples=fewest,
+        )
+    return models
+
+
+def _check_failures(table: Mapping[str, np.ndarray], most: float, place: str) -> None:
+    """Refuse samples of which too many failed or flipped: what is left would be biased."""
+    for kind, coordinates in (("column", ("n_minus", "n_plus")), ("comparator", ("amplifier", "level_v"))):
+        if f"{kind}_status" not in table:
+            continue
+        bad = table[f"{kind}_status"] != 0
+        where = np.stack([table[f"{kind}_{name}"].astype(float) for name in coordinates], axis=1)
+        for point in np.unique(where, axis=0):
+            at = (where == point).all(axis=1)
+            if bad[at].mean() > most:
+                named = ", ".join(f"{name} = {value:g}" for name, value in zip(coordinates, point, strict=True))
+                raise MeasuredWorseError(
+                    f"{int(bad[at].sum())} of {int(at.sum())} {kind} samples at {named} failed or flipped, "
+                    f"expected at most {most:.1%}",
+                    place=place,
+                    hint="lower word_line_v or pulse_s, or widen range_v; `failures` in the file gives the reasons",
+                )

@@ -1,0 +1,40 @@
+"""Training of binary networks with PyTorch: the only part of cosim that needs torch (extra `train`).
+
+`train(recipe, out=folder)` trains and yields progress, `to_torch(network)` rebuilds the digital torch network
+from packed bits, `export(module, ...)` packs a trained one. The recipes of the shipped networks are in
+`models/networks/recipes`. Names are loaded on first use, so `import cosim.training` itself stays light; it
+raises `InputError` where torch is missing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from cosim.errors import InputError
+
+if TYPE_CHECKING:
+    from cosim.training.convert import export, to_torch
+    from cosim.training.loop import Progress, train
+    from cosim.training.recipe import TrainingRecipe, load_recipe
+
+__all__ = ["Progress", "TrainingRecipe", "export", "load_recipe", "to_torch", "train"]
+
+_HOME = {
+    "Progress": "loop",
+    "TrainingRecipe": "recipe",
+    "export": "convert",
+    "load_recipe": "recipe",
+    "to_torch": "convert",
+    "train": "loop",
+}
+
+if find_spec("torch") is None:
+    raise InputError("training needs PyTorch, which is not installed", hint="pip install 'cosim[train]'")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
