@@ -8,15 +8,12 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosim.circuit.deck import Deck
 from cosim.spice.engine import Failed, Result, read_out
 from cosim.spice.library import find_program, program_version
-
-if TYPE_CHECKING:
-    from cosim.circuit.deck import Deck
 
 
 class BatchEngine:

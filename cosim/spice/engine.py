@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
+from cosim.circuit.deck import Deck
 from cosim.errors import InputError
-
-if TYPE_CHECKING:
-    from cosim.circuit.deck import Deck
 
 FailureReason = Literal["timeout", "crash", "bad_deck", "no_convergence", "not_finite"]
 EngineName = Literal["shared", "batch"]
@@ -36,6 +34,7 @@ class Failed:
 Result = Measured | Failed
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Runs decks in ngspice; one circuit at a time, one thread."""
 

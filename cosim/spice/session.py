@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PySpice.Spice.NgSpice.Shared import NgSpiceCircuitError, NgSpiceCommandError, NgSpiceShared, ffi
 
+from cosim.circuit.deck import Deck
 from cosim.spice.engine import Failed, Result, read_out
-
-if TYPE_CHECKING:
-    from cosim.circuit.deck import Deck
 
 
 class Session(NgSpiceShared):

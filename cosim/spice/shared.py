@@ -14,16 +14,14 @@ import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
+from cosim.circuit.deck import Deck
 from cosim.errors import EngineMissingError
 from cosim.spice.engine import Failed, Measured, Result
 from cosim.spice.library import check_version, find_library
-
-if TYPE_CHECKING:
-    from cosim.circuit.deck import Deck
 
 START_TIMEOUT_S = 60.0
 

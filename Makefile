@@ -1,0 +1,45 @@
+# make demo: from the netlist to a network's accuracy; make test: all checks. Each sets up what it needs first.
+PYTHON ?= python3
+# Only training and its tests need torch. Any build will do; elsewhere, give the one for your machine.
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench lint setup system figure clean
+
+demo: system $(VENV)/ready
+	$(BIN)/cosim demo
+
+test: system $(VENV)/ready-dev lint
+	$(BIN)/pytest
+
+# Ratios and rates; never part of `make test`.
+bench: system $(VENV)/ready-dev
+	$(BIN)/pytest tests/bench/bench_*.py --benchmark-columns=min,median,rounds -s
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# The README's picture, from the run that `make demo` made.
+figure: demo
+	$(BIN)/cosim report runs/demo --figure docs/figure.svg
+
+system:
+	@sh .ci/setup system
+
+$(VENV)/ready: pyproject.toml
+	@sh .ci/setup python "$(PYTHON)" $(VENV)
+	$(BIN)/pip install -q -e .
+	@touch $@
+
+$(VENV)/ready-dev: pyproject.toml
+	@sh .ci/setup python "$(PYTHON)" $(VENV)
+	$(BIN)/pip install -q "$(TORCH)"
+	$(BIN)/pip install -q -e ".[train,dev]"
+	@touch $@ $(VENV)/ready
+
+clean:
+	rm -rf $(VENV) runs dist build

@@ -1,0 +1,174 @@
+"""Networks in HDF5: one group a layer, weights as packed bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numpy as np
+from jaxtyping import Shaped
+
+from cosim import hdf5, resources
+from cosim.errors import InputError
+from cosim.hdf5 import Attribute, Content, Dataset
+from cosim.network.layers import Affine, BatchNorm, DenseLayer, Network, Threshold
+
+FILETYPE = "cosim-network"
+VERSION = (1, 0)
+KINDS = ("dense",)
+
+_PROVENANCE = "provenance."
+_MEANINGS = {
+    "packed": "weights as bits, 1 is +1 and 0 is -1, least significant bit first",
+    "value": "threshold in MAC units",
+    "direction": "output is +1 where direction * sum >= direction * value",
+    "scale": "factor of one MAC unit in a logit",
+    "offset": "logit at sum 0",
+    "batch_norm/gamma": "factor of the batch norm",
+    "batch_norm/beta": "offset of the batch norm",
+    "batch_norm/mean": "running mean of the sums",
+    "batch_norm/variance": "running variance of the sums",
+    "batch_norm/epsilon": "added to the variance",
+}
+
+T = TypeVar("T", str, int)
+
+
+def save_network(network: Network, path: Path | str) -> None:
+    """Write a network to a file, completely or not at all.
+
+    Raises:
+        InputError: The folder cannot be written, the disk is full, or a layer's name is no plain name.
+    """
+    layers = network.layers
+    attributes: dict[str, Attribute] = {
+        "name": network.name,
+        "classes": network.classes,
+        "image_shape": list(network.image_shape),
+        "layers": [layer.name for layer in layers],
+        "layer_kinds": ["dense" for _ in layers],
+        "layer_inputs": [layer.input for layer in layers],
+        "layer_in_features": [layer.in_features for layer in layers],
+    }
+    attributes |= {f"{_PROVENANCE}{key}": text for key, text in network.provenance.items()}
+    datasets = {f"{layer.name}/{key}": item for layer in layers for key, item in _layer_datasets(layer).items()}
+    hdf5.write(Path(path), Content(attributes, datasets), filetype=FILETYPE, version=VERSION)
+
+
+def load_network(source: Path | str) -> Network:
+    """Read a network from a file, or a built-in one by its name.
+
+    Args:
+        source: A path, or the name of a network in models/networks, for example "mnist_mlp".
+
+    Raises:
+        InputError: There is no such file, it is damaged or of another type or version, or its arrays do not
+            fit each other.
+        UnsafeError: The file reaches outside itself.
+    """
+    path = network_path(source)
+    content = hdf5.read(path, filetype=FILETYPE, major=VERSION[0])
+    try:
+        return _network(content)
+    except InputError as error:
+        place = f"{path}: {error.place}" if error.place else str(path)
+        raise InputError(error.message, place=place, hint=error.hint) from error
+
+
+def network_path(source: Path | str) -> Path:
+    """The file that `load_network` reads: a path as it is, a plain name in models/networks.
+
+    Raises:
+        InputError: There is no built-in network of that name.
+    """
+    text = str(source)
+    if isinstance(source, Path) or "/" in text or "\\" in text or text.endswith((".h5", ".hdf5")):
+        return Path(source)
+    return resources.find("models", "networks", f"{text}.h5")
+
+
+def _layer_datasets(layer: DenseLayer) -> dict[str, Dataset]:
+    arrays: dict[str, Shaped[np.ndarray, " ..."]] = {"packed": layer.packed}
+    if isinstance(layer.output, Threshold):
+        arrays |= {"value": layer.output.value, "direction": layer.output.direction}
+    else:
+        arrays |= {"scale": layer.output.scale, "offset": layer.output.offset}
+    norm = layer.batch_norm
+    if norm is not None:
+        arrays |= {f"batch_norm/{name}": getattr(norm, name) for name in ("gamma", "beta", "mean", "variance")}
+        arrays["batch_norm/epsilon"] = np.array(norm.epsilon, np.float64)
+    axes = ("column", "word")
+    return {name: Dataset(a, "1", _MEANINGS[name], axes[: a.ndim]) for name, a in arrays.items()}
+
+
+def _network(content: Content) -> Network:
+    names = _list(content, "layers", str)
+    kinds = _list(content, "layer_kinds", str)
+    inputs = _list(content, "layer_inputs", str)
+    in_features = _list(content, "layer_in_features", int)
+    if not len(names) == len(kinds) == len(inputs) == len(in_features):
+        raise InputError("layers, layer_kinds, layer_inputs and layer_in_features differ in length")
+    for name, kind in zip(names, kinds, strict=True):
+        if kind not in KINDS:
+            raise InputError(f"unknown layer kind {kind!r}, expected {', '.join(KINDS)}", place=f"layer {name}")
+    layers = [_layer(content.datasets, *about) for about in zip(names, inputs, in_features, strict=True)]
+    return Network(
+        name=_one(content, "name", str),
+        layers=tuple(layers),
+        classes=_one(content, "classes", int),
+        image_shape=tuple(_list(content, "image_shape", int)),
+        provenance={
+            key.removeprefix(_PROVENANCE): str(text)
+            for key, text in content.attributes.items()
+            if key.startswith(_PROVENANCE)
+        },
+    )
+
+
+def _layer(datasets: Mapping[str, Dataset], name: str, inputs: str, in_features: int) -> DenseLayer:
+    if inputs not in ("pixels", "binary"):
+        raise InputError(f'input must be "pixels" or "binary", got {inputs!r}', place=f"layer {name}")
+    output = Threshold if f"{name}/value" in datasets else Affine
+    fields = ("value", "direction") if output is Threshold else ("scale", "offset")
+    norm = None
+    if f"{name}/batch_norm/gamma" in datasets:
+        arrays = (_array(datasets, name, f"batch_norm/{key}") for key in ("gamma", "beta", "mean", "variance"))
+        epsilon = _array(datasets, name, "batch_norm/epsilon")
+        if epsilon.shape != ():
+            raise InputError("batch_norm/epsilon must be one number", place=f"layer {name}")
+        norm = _placed(name, BatchNorm, *arrays, float(epsilon))
+    packed = _array(datasets, name, "packed")
+    folded = _placed(name, output, *(_array(datasets, name, key) for key in fields))
+    return DenseLayer(name, inputs, in_features, packed, folded, norm)
+
+
+B = TypeVar("B")
+
+
+def _placed(name: str, type_: type[B], *arguments: object) -> B:
+    """An object whose error names its layer."""
+    try:
+        return type_(*arguments)
+    except InputError as error:
+        raise InputError(error.message, place=f"layer {name}", hint=error.hint) from error
+
+
+def _array(datasets: Mapping[str, Dataset], layer: str, name: str) -> Shaped[np.ndarray, " ..."]:
+    if f"{layer}/{name}" not in datasets:
+        raise InputError(f"dataset {name!r} is missing", place=f"layer {layer}")
+    return np.asarray(datasets[f"{layer}/{name}"].values, order="C")
+
+
+def _one(content: Content, name: str, type_: type[T]) -> T:
+    value = content.attributes.get(name)
+    if not isinstance(value, type_):
+        raise InputError(f"attribute {name!r} must be {type_.__name__}, got {value!r:.60}")
+    return value
+
+
+def _list(content: Content, name: str, type_: type[T]) -> list[T]:
+    value = content.attributes.get(name)
+    if not isinstance(value, list) or not all(isinstance(entry, type_) for entry in value):
+        raise InputError(f"attribute {name!r} must be a list of {type_.__name__}, got {value!r:.60}")
+    return cast(list[T], value)

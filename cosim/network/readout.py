@@ -1,0 +1,162 @@
+"""How a partial sum is read: counts become codes, codes become numbers; and the kernels' tables for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int32, Int64, UInt64
+
+from cosim.errors import InputError
+from cosim.network.alias import alias_entries
+from cosim.network.layers import Network
+from cosim.network.mapping import Mapping as RowMapping
+from cosim.network.mapping import map_inputs
+
+CENTROID_MAX = 2**15 - 1
+_SUM_TOLERANCE = 1e-6  # Rounding of 65 summed float32 probabilities is below this.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readout:
+    """What a column with a given number of active rows reads, for every count of rows that pull BL down.
+
+    Attributes:
+        probability: P(code | count), (count, code); a fresh column and offset at every read.
+        nominal: The code without variation, (count,).
+        centroid: The partial sum that a code stands for, in MAC units times 2**fraction_bits, (code,);
+            magnitude at most 32767, so 8 fraction bits for 64 rows.
+        fraction_bits: Position of the binary point in `centroid`.
+    """
+
+    probability: Float64[np.ndarray, "count code"]
+    nominal: Int64[np.ndarray, " count"]
+    centroid: Int32[np.ndarray, " code"]
+    fraction_bits: int
+
+    def __post_init__(self) -> None:
+        """Refuse tables that do not fit each other.
+
+        Raises:
+            InputError: Naming the table.
+        """
+        counts, codes = _table_shape(self.probability)
+        _check_probability(self.probability)
+        if self.nominal.shape != (counts,) or self.nominal.dtype.kind not in "iu":
+            raise InputError(f"nominal must hold {counts} codes, one a count, got shape {self.nominal.shape}")
+        if np.any(self.nominal < 0) or np.any(self.nominal >= codes):
+            raise InputError(f"nominal codes must be 0 to {codes - 1}")
+        if self.centroid.shape != (codes,) or self.centroid.dtype.kind not in "iu":
+            raise InputError(f"centroid must hold {codes} integers, one a code, got shape {self.centroid.shape}")
+        if np.any(np.abs(self.centroid.astype(np.int64)) > CENTROID_MAX):
+            raise InputError(f"centroids must lie within +-{CENTROID_MAX}", hint="use fewer fraction bits")
+        if not 0 <= self.fraction_bits <= 15:
+            raise InputError(f"fraction_bits must be 0 to 15, got {self.fraction_bits}")
+
+    @property
+    def codes(self) -> int:
+        """The number of codes."""
+        return len(self.centroid)
+
+    @property
+    def n_active(self) -> int:
+        """The number of active rows that the tables are for."""
+        return len(self.nominal) - 1
+
+
+Readouts = Mapping[str, Mapping[int, Readout]]
+"""Readouts by layer name and number of active rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadTables:
+    """One layer's readouts as the kernels look them up: entry (start of the array) + count.
+
+    Attributes:
+        start: Where the tables of a sub-array begin, (array,).
+        nominal: Centroid of the nominal code, (entry,).
+        alias: Alias slots of each count, (entry, slot); see `cosim.network.alias`.
+        fraction_bits: Position of the binary point of every centroid.
+    """
+
+    start: UInt64[np.ndarray, " array"]
+    nominal: Int32[np.ndarray, " entry"]
+    alias: UInt64[np.ndarray, "entry slot"]
+    fraction_bits: int
+
+
+def exact_readout(n_active: int) -> Readout:
+    """A readout without any loss: one code a count, its centroid the partial sum.
+
+    >>> exact_readout(2).centroid.tolist()
+    [2, 0, -2]
+    """
+    counts = np.arange(n_active + 1)
+    centroid = (n_active - 2 * counts).astype(np.int32)
+    return Readout(np.eye(n_active + 1), counts.astype(np.int64), centroid, fraction_bits=0)
+
+
+def check_readouts(network: Network, readouts: Readouts, rows: int) -> None:
+    """Refuse readouts that are missing, for another number of rows, or for a layer that does not use them.
+
+    Raises:
+        InputError: Naming the layer and the number of active rows.
+    """
+    names = [layer.name for layer in network.binary_layers]
+    for name in readouts:
+        if name not in names:
+            raise InputError(
+                f"readouts for layer {name}, which reads no partial sums",
+                hint=f"binary layers: {', '.join(names)}",
+            )
+    for layer in network.binary_layers:
+        if layer.name not in readouts:
+            raise InputError("no readouts for this layer", place=f"layer {layer.name}")
+        _check_layer(layer.name, readouts[layer.name], map_inputs(layer.in_features, rows))
+
+
+def read_tables(by_n_active: Mapping[int, Readout], mapping: RowMapping) -> ReadTables:
+    """The kernels' tables of one layer; the readouts have passed `check_readouts`."""
+    kinds = [by_n_active[n] for n in mapping.kinds]
+    codes = max(readout.codes for readout in kinds)
+    starts = np.cumsum([0] + [n + 1 for n in mapping.kinds])
+    which = np.searchsorted(np.array(mapping.kinds), mapping.n_active)
+    return ReadTables(
+        start=starts[which].astype(np.uint64),
+        nominal=np.concatenate([r.centroid[r.nominal] for r in kinds]).astype(np.int32),
+        alias=np.concatenate([alias_entries(r.probability, r.centroid, codes) for r in kinds]),
+        fraction_bits=kinds[0].fraction_bits,
+    )
+
+
+def _check_layer(name: str, by_n_active: Mapping[int, Readout], mapping: RowMapping) -> None:
+    place = f"layer {name}"
+    for n in mapping.kinds:
+        if n not in by_n_active:
+            raise InputError(f"no readout for {n} active rows", place=place, hint=f"needed: {mapping.kinds}")
+        if by_n_active[n].n_active != n:
+            raise InputError(
+                f"readout for {n} active rows must have {n + 1} counts, got {by_n_active[n].n_active + 1}",
+                place=place,
+            )
+    if len({by_n_active[n].fraction_bits for n in mapping.kinds}) > 1:
+        raise InputError("all readouts of a layer must have the same fraction_bits", place=place)
+
+
+def _table_shape(probability: Float64[np.ndarray, "count code"]) -> tuple[int, int]:
+    if probability.ndim != 2 or probability.dtype != np.float64 or min(probability.shape) < 1:
+        raise InputError(
+            "probability must be float64 of shape (count, code), "
+            f"got {probability.dtype.name} of shape {probability.shape}"
+        )
+    return probability.shape[0], probability.shape[1]
+
+
+def _check_probability(probability: Float64[np.ndarray, "count code"]) -> None:
+    if not np.all(np.isfinite(probability)) or np.any(probability < 0):
+        raise InputError("probabilities must be finite and not negative")
+    sums = probability.sum(axis=1)
+    worst = int(np.argmax(np.abs(sums - 1)))
+    if abs(sums[worst] - 1) > _SUM_TOLERANCE:
+        raise InputError(f"probabilities of count {worst} sum to {sums[worst]:.9g}, expected 1")

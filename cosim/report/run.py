@@ -1,0 +1,197 @@
+"""Everything that a run's page shows, read from its folder and checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+from pydantic import TypeAdapter, ValidationError
+
+from cosim import hdf5, resources
+from cosim.campaign.filetypes import SAMPLES, STATUS
+from cosim.errors import InputError
+from cosim.network.outcome import Outcome, load_outcomes
+from cosim.surrogate.calibration import Calibration
+from cosim.surrogate.files import CALIBRATION, SURROGATE, load_calibration, load_surrogate
+from cosim.surrogate.fit import HELD_OUT
+from cosim.surrogate.model import Surrogate
+
+Header = Mapping[str, object]
+"""A file's root attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """Good Monte Carlo reads with all rows on, and what became of all samples.
+
+    Args:
+        tally: For "column" and "comparator": samples by status.
+    """
+
+    n_minus: Float[np.ndarray, " read"]
+    n_plus: Float[np.ndarray, " read"]
+    bl_v: Float[np.ndarray, " read"]
+    blb_v: Float[np.ndarray, " read"]
+    held_out: Bool[np.ndarray, " read"]
+    tally: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCalibration:
+    """A calibration with its file's name and header."""
+
+    file: str
+    calibration: Calibration
+    header: Header
+
+    @property
+    def network(self) -> str:
+        """The network whose partial sums set the levels."""
+        return str(self.calibration.provenance.get("network", "network not named"))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's results, each with where it came from.
+
+    Args:
+        reads: None where the folder has no samples, or samples of another surrogate (`note` says so).
+        left_out: Calibration files of another surrogate that no outcome needs.
+    """
+
+    surrogate: Surrogate
+    header: Header
+    reads: Reads | None
+    note: str
+    calibrations: tuple[KeptCalibration, ...]
+    left_out: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+def load_run(folder: Path, surrogate: str | Path | None = None) -> Run:
+    """Read a run's folder.
+
+    Args:
+        surrogate: A file or a shipped surrogate's name; `surrogate.h5` of the folder by default.
+
+    Raises:
+        InputError: Something is missing, damaged or of another surrogate; the hint is the command that makes it.
+        UnsafeError: A file reaches outside itself.
+    """
+    if not folder.is_dir():
+        raise InputError("no such run folder", place=str(folder), hint=f"cosim demo --out {folder}")
+    path = _surrogate_path(folder, surrogate)
+    with _made_by(f"cosim fit {folder}" if path.parent == folder else "name another surrogate"):
+        model, header = load_surrogate(path), _header(path, SURROGATE)
+    outcomes = _outcomes(folder, path)
+    kept = tuple(_calibration(file) for file in sorted(folder.glob("calibration-*.h5")))
+    mine = tuple(each for each in kept if each.calibration.provenance.get("surrogate_sha256") == header["content_hash"])
+    _check_calibrated(folder, path, outcomes, mine)
+    reads, note = _reads(folder, model)
+    left_out = tuple(each.file for each in kept if each not in mine)
+    return Run(model, header, reads, note, mine, left_out, outcomes)
+
+
+def _surrogate_path(folder: Path, surrogate: str | Path | None) -> Path:
+    if surrogate is None:
+        path = folder / "surrogate.h5"
+        hint = f"cosim fit {folder}, or name the surrogate that the outcomes are of"
+    else:
+        path, hint = Path(surrogate), "name a surrogate's file, or one of models/surrogates/"
+        if path.suffix != ".h5":
+            path = resources.find("models", "surrogates", f"{surrogate}.h5")
+    if not path.exists():
+        raise InputError("no surrogate", place=str(path), hint=hint)
+    return path
+
+
+def _outcomes(folder: Path, surrogate: Path) -> tuple[Outcome, ...]:
+    path = folder / "outcomes.json"
+    command = f"cosim evaluate fashion_mnist_mlp --surrogate {surrogate} --out {folder}"
+    if not path.exists():
+        raise InputError("no outcomes", place=str(path), hint=command)
+    outcomes = load_outcomes(path)
+    try:
+        TypeAdapter(list[Outcome]).validate_python([asdict(each) for each in outcomes], strict=True)
+        wrong = next((each for each in outcomes if not _possible(each)), None)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"outcome {place}: {first['msg']}", place=str(path), hint="delete it; " + command) from error
+    if not outcomes or wrong is not None:
+        what = f"an accuracy of {wrong.network} that cannot be" if wrong else "it holds no outcome"
+        raise InputError(what, place=str(path), hint="delete it; " + command)
+    return tuple(outcomes)
+
+
+def _possible(outcome: Outcome) -> bool:
+    accuracy = outcome.accuracy
+    ordered = 0 <= accuracy.low <= accuracy.value <= accuracy.high <= 1
+    return ordered and accuracy.n > 0 and outcome.partial_sums >= 0 and math.isfinite(outcome.seconds)
+
+
+def _calibration(path: Path) -> KeptCalibration:
+    with _made_by("delete it; cosim evaluate makes it again"):
+        return KeptCalibration(path.name, load_calibration(path), _header(path, CALIBRATION))
+
+
+def _check_calibrated(
+    folder: Path, surrogate: Path, outcomes: tuple[Outcome, ...], mine: tuple[KeptCalibration, ...]
+) -> None:
+    """Every outcome that read the circuit has its levels, of this surrogate."""
+    there = {(each.network, each.calibration.sensing, each.calibration.bits) for each in mine}
+    for each in outcomes:
+        if each.mode == "ideal" or (each.network, each.sensing, each.bits) in there:
+            continue
+        path = folder / f"calibration-{each.network}-{each.sensing}-{each.bits}bit.h5"
+        hint = (
+            f"cosim evaluate {each.network} --surrogate {surrogate} --sensing {each.sensing} "
+            f"--bits {each.bits} --out {folder}"
+        )
+        what = "of another surrogate than the page's" if path.exists() else "no calibration"
+        raise InputError(what, place=str(path), hint=hint)
+
+
+def _reads(folder: Path, surrogate: Surrogate) -> tuple[Reads | None, str]:
+    path = folder / "samples.h5"
+    if not path.exists():
+        return None, "The samples are not in this folder; the curves are the surrogate's."
+    with _made_by(f"cosim characterize RECIPE --out {folder}"):
+        content = hdf5.read(path, filetype=SAMPLES[0], major=SAMPLES[1][0])
+        if content.attributes["content_hash"] != surrogate.provenance.get("samples_sha256"):
+            return None, "samples.h5 of this folder is not what the surrogate was fitted to, so no sample is drawn."
+        try:
+            return _good(content, surrogate.rows), ""
+        except (KeyError, ValueError, IndexError) as error:
+            raise InputError(f"incomplete samples: {error}", place=str(path)) from error
+
+
+def _good(content: hdf5.Content, rows: int) -> Reads:
+    table = {name: data.values for name, data in content.datasets.items()}
+    good = (table["column_status"] == 0) & (table["column_n_minus"] + table["column_n_plus"] == rows)
+    columns = [table[f"column_{name}"][good].astype(float) for name in ("n_minus", "n_plus", "bl_v", "blb_v")]
+    held_out = table["column_sample"][good] % HELD_OUT == HELD_OUT - 1
+    tally = {kind: _tally(table[f"{kind}_status"]) for kind in ("column", "comparator") if f"{kind}_status" in table}
+    return Reads(*columns, held_out, tally)
+
+
+def _tally(status: np.ndarray) -> dict[str, int]:
+    return {STATUS[code]: int((status == code).sum()) for code in np.unique(status)}
+
+
+def _header(path: Path, filetype: tuple[str, tuple[int, int]]) -> Header:
+    return hdf5.read(path, filetype=filetype[0], major=filetype[1][0]).attributes
+
+
+@contextmanager
+def _made_by(command: str) -> Iterator[None]:
+    """Say of a damaged file which command makes it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.message, place=error.place, hint=command) from error

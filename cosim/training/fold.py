@@ -1,0 +1,76 @@
+"""Folding of torch's batch norm and sign into an integer threshold and a direction, ties included."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor, nn
+
+from cosim.errors import InputError
+from cosim.network.layers import Threshold
+
+_CHUNK = 2048
+_EXACT = 2**24
+
+
+def fold(norm: nn.BatchNorm1d, reach: int) -> Threshold:
+    """The integer rule that equals `norm(sum) >= 0` for every integer sum from -reach to reach.
+
+    torch's own batch norm (eval mode) is run on all of these integers, and the sum where its sign changes is
+    the threshold: its float32 rounding, ties, negative and zero gamma are all included. A column that never
+    changes sign gets direction 0 (always +1), or direction +1 and the value reach + 1 (always -1).
+
+    Args:
+        norm: Batch norm over the columns, with running statistics.
+        reach: Largest magnitude of a sum, at least 1 and below 2^24, where float32 ends to hold each integer.
+
+    Raises:
+        InputError: A parameter is not finite, or the sign of a column changes more than once.
+    """
+    _check(norm, reach)
+    first, changes, positive = _scan(norm, reach)
+    if bool((changes > 1).any()):
+        raise InputError(f"batch norm is not monotone in column {int(changes.argmax())}")
+    rising = ~first & (changes == 1)
+    falling = first & (changes == 1)
+    value = torch.zeros_like(positive)
+    value[rising] = reach + 1 - positive[rising]
+    value[falling] = positive[falling] - 1 - reach
+    value[~first & (changes == 0)] = reach + 1
+    direction = torch.where(falling, -1, torch.where(first, 0, 1))
+    return Threshold(value.numpy().astype(np.int32), direction.numpy().astype(np.int8))
+
+
+def _scan(
+    norm: nn.BatchNorm1d, reach: int
+) -> tuple[Bool[Tensor, " column"], Int64[Tensor, " column"], Int64[Tensor, " column"]]:
+    """Sign at -reach, number of sign changes and number of positive outputs over all integers, by column."""
+    training, columns = norm.training, norm.num_features
+    norm.eval()
+    changes = torch.zeros(columns, dtype=torch.int64)
+    positive = torch.zeros(columns, dtype=torch.int64)
+    first = last = torch.zeros(0)
+    with torch.no_grad():
+        for start in range(-reach, reach + 1, _CHUNK):
+            sums = torch.arange(start, min(start + _CHUNK, reach + 1), dtype=torch.float32)
+            outputs = norm(sums.unsqueeze(1).expand(-1, columns).contiguous()) >= 0
+            first = outputs[0] if start == -reach else first
+            before = outputs[:1] if start == -reach else last.unsqueeze(0)
+            changes += (outputs != torch.cat([before, outputs[:-1]])).sum(0)
+            positive += outputs.sum(0)
+            last = outputs[-1]
+    norm.train(training)
+    return first, changes, positive
+
+
+def _check(norm: nn.BatchNorm1d, reach: int) -> None:
+    if not 1 <= reach < _EXACT:
+        raise InputError(f"sums must stay within 1 to {_EXACT - 1}, got {reach}", hint="use fewer inputs")
+    if norm.running_mean is None or norm.running_var is None or not norm.affine:
+        raise InputError("batch norm needs running statistics and affine parameters")
+    for name, values in norm.state_dict().items():
+        if not bool(torch.isfinite(values).all()):
+            raise InputError(f"batch norm's {name} has values that are not finite", hint="train again")
+    if bool((norm.running_var < 0).any()):
+        raise InputError("batch norm's running_var is negative")

@@ -1,0 +1,134 @@
+"""What a training run leaves: the packed network and its card."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cosim.atomic import replace_file
+from cosim.datasets import Images
+from cosim.hdf5 import content_hash, read
+from cosim.network.files import FILETYPE, save_network
+from cosim.network.inference import evaluate
+from cosim.network.layers import Network
+from cosim.stats import Estimate
+from cosim.training.convert import export
+from cosim.training.recipe import TrainingRecipe
+
+CLASSES = {
+    "mnist": tuple("0123456789"),
+    "fashion_mnist": (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the card tells about a run besides its recipe.
+
+    Attributes:
+        recipe: The recipe.
+        train_hash: SHA-256 of the training images and labels.
+        seconds: Training time.
+        validation: Accuracy on the images held out, if any.
+        test: Test images to evaluate the finished network on, once; None where there are none.
+    """
+
+    recipe: TrainingRecipe
+    train_hash: str
+    seconds: float
+    validation: Estimate | None
+    test: Images | None
+
+
+def write_result(module: nn.Sequential, run: Run, out: Path) -> Path:
+    """Write `<name>.h5` and `<name>.card.md` into `out`; the network's path.
+
+    Raises:
+        InputError: The files cannot be written.
+    """
+    recipe = run.recipe
+    network = export(module, name=recipe.name, provenance=_provenance(run))
+    path = out / f"{recipe.name}.h5"
+    save_network(network, path)
+    test = None if run.test is None else _test_accuracy(network, run.test)
+    digest = content_hash(read(path, filetype=FILETYPE, major=1))
+    replace_file(out / f"{recipe.name}.card.md", card(network, run, test, digest).encode())
+    return path
+
+
+def card(network: Network, run: Run, test: Estimate | None, digest: str) -> str:
+    """The network's card as Markdown: what it is, how it was made, how good it is, what is digital."""
+    recipe = run.recipe
+    widths = [network.in_features, *(layer.out_features for layer in network.layers)]
+    accuracy = f"- test images: {_percent(test)}, looked at once" if test else "- test images: not looked at"
+    if run.validation:
+        accuracy += f"\n- images held out: {_percent(run.validation)}"
+    return f"""# {network.name}
+
+Binary multi-layer perceptron {"-".join(map(str, widths))} for {recipe.dataset}: all weights are +-1, the
+activations after the hidden layers are +-1, each output has a float32 scale and offset.
+
+**Digital parts.** The first layer takes the 8-bit pixels 0..255 and sums them digitally and exactly, as
+the field does; batch norm and sign are one integer comparison a column; the class scales and offsets are
+float32. The other layers are meant for the array.
+
+## Accuracy in `ideal` mode
+
+{accuracy}
+
+Command: `cosim evaluate {network.name} --mode ideal`. Intervals are Wilson's, 95 %.
+
+## Training
+
+Command: `cosim train models/networks/recipes/{recipe.name}.toml`; how its values were chosen is told there.
+
+- {recipe.dataset}, training images{_holdout(recipe)}; SHA-256 of the images and labels: {run.train_hash}
+- seed {recipe.seed}, {recipe.epochs} epochs, {run.seconds / 60:.0f} minutes
+- torch {torch.__version__}, {platform.machine()}, {recipe.threads} thread(s); another version or processor
+  can end in other weights
+
+```toml
+{recipe.text()}```
+
+Content SHA-256: {digest}
+"""
+
+
+def _provenance(run: Run) -> dict[str, str]:
+    return {
+        "recipe": run.recipe.text(),
+        "seed": str(run.recipe.seed),
+        "epochs": str(run.recipe.epochs),
+        "dataset": run.recipe.dataset,
+        "classes": ", ".join(CLASSES[run.recipe.dataset]),
+        "train_data_sha256": run.train_hash,
+        "torch_version": torch.__version__,
+    }
+
+
+def _test_accuracy(network: Network, test: Images) -> Estimate:
+    return evaluate(network, test.images, test.labels, mode="ideal").accuracy
+
+
+def _percent(estimate: Estimate) -> str:
+    low, high = 100 * estimate.low, 100 * estimate.high
+    return f"{100 * estimate.value:.2f} % (95 % interval {low:.2f} to {high:.2f} %, n = {estimate.n})"
+
+
+def _holdout(recipe: TrainingRecipe) -> str:
+    return f" without {recipe.holdout_images} held out" if recipe.holdout_images else ""

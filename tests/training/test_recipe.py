@@ -1,0 +1,54 @@
+"""Training recipes as TOML."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cosim.errors import InputError
+from cosim.resources import find
+from cosim.training.recipe import TrainingRecipe, check_recipe, load_recipe
+
+
+def test_text_is_read_back(recipe: TrainingRecipe, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe.text())
+    assert load_recipe(path) == recipe == check_recipe(recipe)
+
+
+@pytest.mark.parametrize("name", ["mnist_mlp", "fashion_mnist_mlp"])
+def test_shipped_recipes_train_on_all_images(name: str) -> None:
+    recipe = load_recipe(find("models", "networks", "recipes", f"{name}.toml"))
+    assert recipe.name == name
+    assert recipe.hidden == (1024, 1024)
+    assert recipe.holdout_images == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("epochs = 4", "epoch = 4", r":4:1: unknown key 'epoch'.*did you mean 'epochs'\?"),
+        ("epochs = 4", "epochs = 0", ":4:.*epochs.*greater than 0"),
+        ("hidden = [70, 37]", "hidden = [70, -1]", r":3:.*hidden\[2\]"),
+        ("hidden = [70, 37]", "hidden = []", ":3:.*at least 1 entries"),
+        ('dataset = "mnist"', 'dataset = "mnits"', "did you mean 'mnist'"),
+        ("learning_rate = 0.01", "learning_rate = inf", "finite"),
+        ('name = "tiny"', 'name = "../tiny"', ":1:.*name"),
+        ("pixel_dropout = 0.1", "pixel_dropout = 1.0", "pixel_dropout.*less than 1"),
+    ],
+)
+def test_wrong_recipes_say_where(recipe: TrainingRecipe, tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = tmp_path / "recipe.toml"
+    assert old in recipe.text()
+    path.write_text(recipe.text().replace(old, new))
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    assert re.search(said, str(caught.value))
+
+
+def test_a_recipe_made_in_python_is_checked(recipe: TrainingRecipe) -> None:
+    with pytest.raises(InputError, match=r"recipe 'tiny':4:.*epochs"):
+        check_recipe(replace(recipe, epochs=-1))
