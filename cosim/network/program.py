@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int32, Int64, UInt8, UInt64
 from cosim.errors import InputError
 from cosim.network import kernels
 from cosim.network.counter import image_keys
+from cosim.network.fixed_point import fixed_point
 from cosim.network.layers import Affine, DenseLayer, Network, Threshold
 from cosim.network.mapping import DEFAULT_ROWS, Mapping, map_inputs, to_arrays
 from cosim.network.readout import Readouts, ReadTables, check_readouts, read_tables
@@ -159,6 +160,6 @@ def _step(position: int, layer: DenseLayer, readouts: Readouts | None, rows: int
     threshold = None
     if isinstance(layer.output, Threshold):
         direction = layer.output.direction.astype(np.int64)
-        value = layer.output.value.astype(np.int64) << (tables.fraction_bits if tables else 0)
+        value = fixed_point(layer.output, layer.batch_norm, tables.fraction_bits if tables else 0)
         threshold = Threshold64(direction * value, direction)
     return Step(position, mapping, weights, tables, threshold, pixels)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Int8, Int32, Int64, UInt8, UInt64
 from cosim.errors import InputError
 from cosim.network.alias import alias_entries, slot_bits
 from cosim.network.counter import GOLDEN, image_keys, mix
+from cosim.network.fixed_point import fixed_point
 from cosim.network.layers import Affine, DenseLayer, Network, Threshold
 from cosim.network.mapping import DEFAULT_ROWS, Mapping, map_inputs
 from cosim.network.readout import Readout, Readouts, check_readouts
@@ -53,7 +54,7 @@ def trace(
             by_n_active = (readouts or {})[layer.name]
             sums = read_sums(values, layer, by_n_active, mode, image_keys(seed, position, numbers), rows)
             fraction_bits = by_n_active[map_inputs(layer.in_features, rows).kinds[0]].fraction_bits
-        signs = threshold_signs(sums, layer.output, fraction_bits) if isinstance(layer.output, Threshold) else None
+        signs = threshold_signs(sums, layer, fraction_bits) if isinstance(layer.output, Threshold) else None
         traces.append(LayerTrace(sums.astype(np.int32), fraction_bits, signs))
         values = values if signs is None else signs
     return logits(traces[-1], network.layers[-1]), tuple(traces)
@@ -120,11 +121,12 @@ def read_sums(
 
 
 def threshold_signs(
-    sums: Int64[np.ndarray, "image column"], threshold: Threshold, fraction_bits: int
+    sums: Int64[np.ndarray, "image column"], layer: DenseLayer, fraction_bits: int
 ) -> Int8[np.ndarray, "image column"]:
     """+1 where direction * sum >= direction * value."""
-    direction = threshold.direction.astype(np.int64)
-    value = threshold.value.astype(np.int64) << fraction_bits
+    assert isinstance(layer.output, Threshold)
+    direction = layer.output.direction.astype(np.int64)
+    value = fixed_point(layer.output, layer.batch_norm, fraction_bits)
     on: Bool[np.ndarray, "image column"] = direction * sums >= direction * value
     return np.where(on, np.int8(1), np.int8(-1))
 

@@ -66,6 +66,15 @@ def test_the_largest_pixel_sums_are_exact():
     np.testing.assert_array_equal(sums, images.astype(np.int64) @ network.layers[0].weights.astype(np.int64).T)
 
 
+def test_pixels_of_a_single_bit_count():
+    """Words of 64 pixels without any bit are skipped; one bit plane alone must not be."""
+    network = random_network((130, 20, 2), np.random.default_rng(0))
+    images = np.repeat(1 << np.arange(8, dtype=np.uint8)[:, None], 130, axis=1)
+    images[:, :64] = 0
+    sums = inference.trace(network, images, mode="ideal")[0].sums
+    np.testing.assert_array_equal(sums, images.astype(np.int64) @ network.layers[0].weights.astype(np.int64).T)
+
+
 def test_kernels_work_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch):
     """numba raises RuntimeError at the decorator when it finds no folder for its cache."""
     real = numba.njit

@@ -1,0 +1,34 @@
+"""Thresholds at the binary point of the sums that they meet."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int64
+
+from cosim.network.layers import BatchNorm, Threshold
+
+
+def fixed_point(threshold: Threshold, batch_norm: BatchNorm | None, fraction_bits: int) -> Int64[np.ndarray, " column"]:
+    """The threshold in units of 2**-fraction_bits MAC: on where direction * sum >= direction * value.
+
+    An integer threshold is the batch norm's zero rounded towards the on side, exact for integer sums; for sums of
+    fractional centroids that would be half a MAC unit too strict on average. So the zero itself is used where it
+    is known, kept within the one MAC unit in which every integer sum still decides the same.
+
+    >>> norm = BatchNorm(*(np.array([v], np.float32) for v in (1, 0, 4.5, 1)), epsilon=0.0)
+    >>> fixed_point(Threshold(np.array([5], np.int32), np.array([1], np.int8)), norm, 4).tolist()
+    [72]
+    """
+    whole = threshold.value.astype(np.int64) << fraction_bits
+    if batch_norm is None or fraction_bits == 0:
+        return whole
+    one, direction = 1 << fraction_bits, threshold.direction.astype(np.int64)
+    gamma, beta, mean, variance = (
+        getattr(batch_norm, name).astype(float) for name in ("gamma", "beta", "mean", "variance")
+    )
+    safe = np.where(gamma == 0, 1.0, gamma)
+    zero = (mean - beta * np.sqrt(variance + batch_norm.epsilon) / safe) * one
+    rising = np.clip(np.ceil(zero), whole - one + 1, whole)
+    falling = np.clip(np.floor(zero), whole, whole + one - 1)
+    moved = np.where(direction > 0, rising, falling).astype(np.int64)
+    return np.where((direction == 0) | (gamma == 0), whole, moved)
