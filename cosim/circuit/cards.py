@@ -22,11 +22,9 @@ def _words(text: str) -> frozenset[str]:
 # Resistors to transistors, sources with expressions (B, E, G), switches, lines and subcircuit instances.
 ELEMENTS = frozenset("bcdefghijklmqrstvwxz")
 CARDS = _words(".subckt .ends .model .param .global .ic .nodeset .func .if .elseif .else .endif .option .options")
-BENCH_CARDS = _words(".op .tran .dc .ac .tf .save .temp .title")
+BENCH_CARDS = _words(".op .tran .dc .ac .tf .save .temp .title .meas .measure")
 # Harmless, but a deck has its own: a part that brings them would change what is simulated or kept.
-OUT_OF_PLACE = BENCH_CARDS | _words(
-    ".noise .sens .pz .disto .four .print .plot .probe .meas .measure .width .step .backanno"
-)
+OUT_OF_PLACE = BENCH_CARDS | _words(".noise .sens .pz .disto .four .print .plot .probe .width .step .backanno")
 MODEL_TYPES = _words(
     "nmos pmos npn pnp lpnp njf pjf nmf pmf nhfet phfet d r res c cap l ind sw csw vswitch iswitch vdmos vdmosn"
     " vdmosp urc ltra"
@@ -68,6 +66,8 @@ def check_card(card: Statement, *, bench: bool) -> None:
     _check_text(card)
     if head == ".model":
         _check_model(card)
+    # A result sent to a file (`>`): this ngspice ignores it, another may not.
+    _expect(head not in (".meas", ".measure") or ">" not in card.text, card, "'>' in a measurement")
     if head in (".option", ".options"):
         _check_options(card, BENCH_OPTIONS if bench else OPTIONS)
 

@@ -30,7 +30,8 @@ class ComparatorBench:
         corner: Process corner, supply and temperature.
         common_mode_v: Common mode of the inputs (two inputs: the reference level), in volts.
         reference_v: Difference of the two references (four inputs), in volts.
-        decision_s: From the half-way point of the clock's edge to the reading of the outputs, in seconds.
+        decision_s: From the half-way point of the clock's edge to the reading of the outputs, in seconds. The
+            default suits common modes from 0.4 V up; below, the comparator is slow (see its README).
         time_step_s: The longest time step, in seconds.
 
     Raises:
@@ -127,7 +128,8 @@ def comparator_deck(bench: ComparatorBench, differential_v: float, vth_shift_v: 
 def decision(bench: ComparatorBench, values: Float[np.ndarray, "probe time"]) -> int:
     """What the comparator decided: +1 (signal above the reference), -1, or 0 where it has not decided yet.
 
-    Undecided means that the outputs differ by less than a quarter of the supply.
+    Undecided means that the outputs differ by less than a quarter of the supply. Where both sides are exactly alike
+    the rounding of the simulator decides.
     """
     difference_v = float(values[0, -1] - values[1, -1])
     if abs(difference_v) < bench.corner.vdd_v / 4:
@@ -136,6 +138,10 @@ def decision(bench: ComparatorBench, values: Float[np.ndarray, "probe time"]) ->
 
 
 def _options(bench: ComparatorBench) -> list[str]:
+    """Temperature, method and tolerances.
+
+    vntol is a microvolt: a difference of 0.1 mV between the inputs must outweigh Newton's rest in the latch.
+    """
     return [
         f".option temp={bench.corner.temp_c:.9g} method=trap reltol=1e-3 abstol=1e-9 vntol=1e-6 chgtol=1e-16",
     ]

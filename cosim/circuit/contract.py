@@ -104,7 +104,7 @@ def check_ports(file: ContractFile, subcircuit: Subcircuit, roles: Mapping[tuple
     """
     seen: dict[str, tuple[str | int, ...]] = {}
     for keys, port in roles.items():
-        file.require(port, subcircuit.ports, keys, _role(keys))
+        file.require(port, subcircuit.ports, keys, f"{_role(keys)}: port")
         if port in seen:
             raise file.error(keys, f"port {port!r} has two roles: {_role(seen[port])} and {_role(keys)}")
         seen[port] = keys

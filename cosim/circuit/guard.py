@@ -123,12 +123,8 @@ class _Reader:
             elif head == ".end":
                 ended = True
             else:
-                resolved = self._resolved(card, head, folder)
-                if current == (section.lower() if section else None):
-                    yield from resolved
-                else:  # Not taken, but a file that holds something refused is refused as a whole.
-                    for other in resolved:
-                        check_card(other, bench=True)
+                taken = current == (section.lower() if section else None)
+                yield from self._taken(card, head, folder) if taken else self._left(card, head, folder)
         self._closed(place, current, names, section)
 
     def _opened(self, card: Statement, name: str, current: str | None) -> str:
@@ -145,17 +141,30 @@ class _Reader:
         if section is None and names:
             raise InputError("expected the name of a library section", place=place, hint=known)
 
-    def _resolved(self, card: Statement, head: str, folder: Path) -> Iterator[Statement]:
+    def _taken(self, card: Statement, head: str, folder: Path) -> Iterator[Statement]:
+        """The card, or what it includes."""
         if head not in _INCLUDE and head != ".lib":
             yield card
-            return
+        else:
+            path, section = self._call(card, head, folder)
+            yield from self.file(path, str(self.shown / path.relative_to(self.home)), section)
+
+    def _left(self, card: Statement, head: str, folder: Path) -> Iterator[Statement]:
+        """Nothing; but a file that holds something refused is refused as a whole, in any section."""
+        if head not in _INCLUDE and head != ".lib":
+            check_card(card, bench=True)
+        else:
+            self._call(card, head, folder)
+        yield from ()
+
+    def _call(self, card: Statement, head: str, folder: Path) -> tuple[Path, str | None]:
+        """The file and section that an include or library call names."""
         if not self.allow_includes:
             raise UnsafeError(f"{head} is refused here", place=card.where, hint="put everything into one file")
         call = _CALL.fullmatch(card.text)
         if call is None or (call[2] is None) != (head in _INCLUDE):
             raise UnsafeError(f"{head} with something else than a plain path", place=card.where)
-        path = _target(call[1].strip("\"'"), folder, self.home, card.where)
-        yield from self.file(path, str(self.shown / path.relative_to(self.home)), call[2])
+        return _target(call[1].strip("\"'"), folder, self.home, card.where), call[2]
 
 
 def _target(name: str, folder: Path, home: Path, where: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +36,7 @@ class Process:
     """
 
     name: str
-    models: Mapping[str, str]
+    models: Mapping[str, str] = field(repr=False)
     devices: Mapping[str, ProcessDevice]
 
     def device(self, type_: str) -> ProcessDevice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cosim.errors import InputError
 
@@ -27,8 +27,8 @@ class Subcircuit:
     name: str
     ports: tuple[str, ...]
     parameters: Mapping[str, str]
-    elements: tuple[str, ...]
-    others: tuple[str, ...] = ()
+    elements: tuple[str, ...] = field(repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def devices(self) -> tuple[str, ...]:
