@@ -44,7 +44,7 @@ def assert_equals_torch(network: Network, module: nn.Sequential, images: np.ndar
     for start in range(0, len(images), 2000):
         part = images[start : start + 2000]
         ours = trace(network, part, mode="ideal")
-        values = torch.from_numpy(part.reshape(len(part), -1)).float()
+        values = torch.from_numpy(part.reshape(len(part), -1).astype(np.float32))
         layer = -1
         with torch.no_grad():
             for child in module.children():

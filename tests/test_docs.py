@@ -1,0 +1,21 @@
+"""The tutorial's Python blocks run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def test_tutorial_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "chain.md").read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/chain.md", "exec"), names)  # noqa: S102 (our own page)
+    said = capsys.readouterr().out
+    assert re.search(r"32 rows: 0\.\d{3} \+- 0\.\d{4} V", said)
+    assert re.findall(r"(ideal|nominal|iid): 0\.\d{3} \(0\.\d{3} to 0\.\d{3}, n = 1000\)", said) == ["ideal", "nominal", "iid"]
