@@ -65,4 +65,5 @@ def test_engine_against_batch(benchmark: BenchmarkFixture, decks: list[Deck], na
     benchmark.pedantic(run, setup=before, rounds=ROUNDS)
     engine_rate, batch_rate = SAMPLES / benchmark.stats.stats.median, SAMPLES / sorted(batch_s)[ROUNDS // 2]
     benchmark.extra_info |= {"samples_per_s": engine_rate, "batch_samples_per_s": batch_rate}
-    print(f"\n{name}: {engine_rate:.1f} samples/s, {engine_rate / batch_rate:.2f} x one ngspice -b a sample ({batch_rate:.1f}/s)")
+    ratio = engine_rate / batch_rate
+    print(f"\n{name}: {engine_rate:.1f} samples/s, {ratio:.2f} x one `ngspice -b` a sample ({batch_rate:.1f}/s)")
