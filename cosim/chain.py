@@ -14,7 +14,7 @@ from pathlib import Path
 from cosim import hdf5, resources
 from cosim.campaign.filetypes import SAMPLES
 from cosim.datasets import Name, load_images
-from cosim.errors import InputError
+from cosim.errors import CosimError, InputError
 from cosim.network.files import FILETYPE as NETWORK
 from cosim.network.files import load_network
 from cosim.network.inference import evaluate
@@ -60,7 +60,7 @@ def fitted(run: Path, *, max_failure_rate: float = 0.01) -> Path:
             kept = load_surrogate(path).provenance
             if (kept.get("samples_sha256"), kept.get("fit_format")) == (samples, FORMAT):
                 return path
-        except InputError:
+        except CosimError:
             pass  # damaged or of another version: fit again
     surrogate = fit(run, max_failure_rate=max_failure_rate)
     marked = Surrogate(
@@ -87,7 +87,7 @@ def calibrated(run: Path, network_name: str, surrogate_path: Path, sensing: Sens
             kept = load_calibration(path)
             if all(kept.provenance.get(name) == value for name, value in about.items()):
                 return kept
-        except InputError:
+        except CosimError:
             pass  # damaged or of another version: calibrate again
     images = load_images(dataset_of(network), "train").images[:CALIBRATION_IMAGES]
     surrogate = load_surrogate(surrogate_path)
@@ -113,6 +113,17 @@ def evaluated(run: Path, chosen: Chosen, surrogate_path: Path | None) -> Outcome
     others = [each for each in kept if _place(each) != _place(outcome)]
     save_outcomes([*others, outcome], run / "outcomes.json")
     return outcome
+
+
+def check_network(name: str) -> None:
+    """Look whether a network and its images are there.
+
+    Raises:
+        InputError: One of them is not, or is damaged.
+    """
+    network, _ = _network(name)
+    load_images(dataset_of(network), "train")
+    load_images(dataset_of(network), "test")
 
 
 def dataset_of(network: Network) -> Name:

@@ -92,7 +92,7 @@ def fetch(name: Name, *, mirrors: Sequence[str] | None = None, opener: Opener | 
         if _is_right(path, file):
             yield f"{path}: there already"
         else:
-            replace_file(path, _download(file, mirrors or MIRRORS[name], opener or _open_https))
+            replace_file(path, _download(file, MIRRORS[name] if mirrors is None else mirrors, opener or _open_https))
             yield f"{path}: fetched and verified"
 
 
@@ -229,8 +229,8 @@ def _download(file: IdxFile, mirrors: Sequence[str], opener: Opener) -> bytes:
         address = f"{mirror}/{file.filename}.gz"
         try:
             with opener(address, TIMEOUT_S) as answer:
-                # A gzip file that is larger than its content is not the official one.
-                raw = answer.read(file.size_bytes + 1)
+                # gzip adds at most a header and a few bytes a block; anything larger is not the official file.
+                raw = answer.read(file.size_bytes + file.size_bytes // 1000 + 1024)
             verified(io.BytesIO(raw), file, place=address)
             return raw
         except InputError as error:

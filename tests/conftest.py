@@ -12,11 +12,16 @@ import jaxtyping
 import numpy as np
 import pytest
 
-# Before anything imports cosim: beartype checks every annotated call, arrays' shapes and types among it. Not in the
-# modules at the root (hdf5, config, ...): refusing values of a wrong type with a message of their own is their job,
-# and their tests hand them such values.
-CHECKED = ("circuit", "spice", "campaign", "surrogate", "network", "report", "training", "cli", "api", "chain")
-jaxtyping.install_import_hook([f"cosim.{name}" for name in CHECKED], "beartype.beartype")
+# Before anything imports cosim: beartype checks every annotated call, arrays' shapes and types among it. Left out are
+# modules that numba compiles, which cannot be wrapped, and those whose own job is to refuse values of a wrong type
+# with a message (the root's modules, the network's layers, read-outs and programs): their tests hand them such values.
+CHECKED = (
+    *("api", "chain", "cli", "circuit", "spice", "campaign", "surrogate", "report", "training"),
+    *("network.packing", "network.reference", "network.sensing"),
+)
+# An int is welcome where a float is expected.
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+jaxtyping.install_import_hook([f"cosim.{name}" for name in CHECKED], CHECKER)
 
 from cosim.circuit.deck import Deck  # noqa: E402
 from cosim.spice.engine import Engine, Measured, open_engine  # noqa: E402
@@ -44,6 +49,7 @@ amplifier = "strongarm"
 sensing = "single_ended"
 level_v = [0.7, 0.9]
 samples = 16
+tolerance_v = 0.1
 """
 
 
@@ -67,18 +73,27 @@ def run_deck(engine: Engine) -> Callable[[Deck], np.ndarray]:
     return run
 
 
-@pytest.fixture
-def tiny_recipe(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a recipe of eight rows and 16 samples a count: `tiny_recipe(comparator=True, seed="4")` is its file."""
+@pytest.fixture(scope="session")
+def tiny_text() -> Callable[..., str]:
+    """A recipe of eight rows and 16 samples a count; `tiny_text(comparator=True, seed="4")` changes values."""
 
-    def write(*, comparator: bool = False, name: str = "tiny", **changes: str) -> Path:
-        text = TINY_RECIPE + (TINY_COMPARATOR if comparator else "")
+    def text_of(*, comparator: bool = False, **changes: str) -> str:
+        lines = (TINY_RECIPE + (TINY_COMPARATOR if comparator else "")).splitlines()
         for key, value in changes.items():
-            lines = [f"{key} = {value}" if line.split(" =")[0] == key else line for line in text.splitlines()]
-            assert lines != text.splitlines(), f"{key} changes nothing"
-            text = "\n".join(lines) + "\n"
+            assert any(line.startswith(f"{key} = ") for line in lines), f"no key {key}"
+            lines = [f"{key} = {value}" if line.startswith(f"{key} = ") else line for line in lines]
+        return "\n".join(lines) + "\n"
+
+    return text_of
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path, tiny_text: Callable[..., str]) -> Callable[..., Path]:
+    """Writes such a recipe into the test's folder; its file."""
+
+    def write(*, name: str = "tiny", comparator: bool = False, **changes: str) -> Path:
         path = tmp_path / f"{name}.toml"
-        path.write_text(text, encoding="utf-8")
+        path.write_text(tiny_text(comparator=comparator, **changes), encoding="utf-8")
         return path
 
     return write
@@ -100,3 +115,14 @@ def cosim(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def hash_of() -> Callable[[Path], str]:
+    """The content hash of a run's samples."""
+    from cosim import hdf5
+
+    def content_hash(run: Path) -> str:
+        return str(hdf5.read(run / "samples.h5", filetype="cosim-samples", major=1).attributes["content_hash"])
+
+    return content_hash

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
@@ -18,7 +19,7 @@ from cosim.campaign.points import key_of, points_of
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task, run_task
 from cosim.campaign.store import SampleStore, merge, tasks_hash
-from cosim.errors import InputError
+from cosim.errors import CosimError, InputError
 from cosim.spice.engine import open_engine
 
 TASK_SAMPLES = 16
@@ -82,13 +83,16 @@ def collect(
 
     Raises:
         EngineMissingError: ngspice is not installed.
-        InputError: The folder cannot be written, or another run is at work in it.
+        InputError: The folder cannot be written, another run is at work in it, or no worker is asked for.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers = {workers}, expected at least 1")
     engine = open_engine(campaign.recipe.engine)
     version = engine.version
     engine.close()
     store = SampleStore(out)
     with _locked(out):
+        store.sweep()
         tasks = plan(campaign, version)
         missing = [task for task in tasks if not store.has(task)]
         total = sum(task.stop - task.start for task in tasks)
@@ -110,8 +114,12 @@ def _simulate(
     yield Progress(done, total, 0, 0, 0, 0.0, "starting")
     if not missing:
         return
-    pool = executor or ThreadPoolExecutor(workers or _cores(), thread_name_prefix="ngspice")
-    futures: list[Future[Samples]] = [pool.submit(run_task, task) for task in missing]
+    stop = threading.Event()
+    if executor is None:
+        pool: Executor = ThreadPoolExecutor(workers or _cores(), thread_name_prefix="ngspice")
+        futures: list[Future[Samples]] = [pool.submit(run_task, task, stopped=stop.is_set) for task in missing]
+    else:
+        pool, futures = executor, [executor.submit(run_task, task) for task in missing]
     try:
         for future in as_completed(futures):
             samples = future.result()
@@ -122,6 +130,7 @@ def _simulate(
             flipped += int((samples.columns["status"] == 1).sum())
             yield Progress(done, total, fresh, failed, flipped, time.monotonic() - began, samples.task.point.label)
     finally:
+        stop.set()
         for future in futures:
             future.cancel()
         if executor is None:
@@ -132,7 +141,7 @@ def _merged(store: SampleStore, tasks: list[Task]) -> bool:
     """Whether `samples.h5` is there, whole and made of just these tasks."""
     try:
         content = hdf5.read(store.path, filetype=SAMPLES[0], major=SAMPLES[1][0])
-    except InputError:
+    except CosimError:
         return False
     return content.attributes.get("tasks") == tasks_hash(tasks)
 

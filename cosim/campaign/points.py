@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int8
 
+from cosim.campaign.places import at_key
 from cosim.campaign.recipe import Campaign, ComparatorRecipe
 from cosim.circuit.column import ColumnBench, column_bench, column_deck
 from cosim.circuit.comparator import ComparatorBench, comparator_bench, comparator_deck
@@ -124,13 +125,21 @@ Point = ColumnPoint | ComparatorPoint
 
 
 def points_of(campaign: Campaign) -> tuple[Point, ...]:
-    """All points of a campaign: the counts, the checks with rows off, then the comparators' levels."""
+    """All points of a campaign: the counts, the checks with rows off, then the comparators' levels.
+
+    Raises:
+        InputError: A bias, a time or a level that the circuit does not allow; with the recipe's line.
+    """
     column = campaign.recipe.column
-    bench = _column_bench(campaign)
+    with at_key(campaign.place, "column"):
+        bench = _column_bench(campaign)
     counts = [(n, column.rows - n) for n in column.n_minus] + [(off.n_minus, off.n_plus) for off in column.rows_off]
     columns = [ColumnPoint(bench, minus, plus, column.samples) for minus, plus in counts]
-    levels = [_comparator_point(campaign, each, level) for each in campaign.recipe.comparator for level in each.level_v]
-    return (*columns, *levels)
+    comparators: list[ComparatorPoint] = []
+    for index, each in enumerate(campaign.recipe.comparator):
+        with at_key(campaign.place, "comparator", index, "level_v"):
+            comparators += [_comparator_point(campaign, each, level) for level in each.level_v]
+    return (*columns, *comparators)
 
 
 def generator_of(seed: int, identity: tuple[str | int | float, ...], sample: int) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cosim import resources
+from cosim.campaign.places import at_key
 from cosim.circuit.amplifier import SenseAmplifier, load_amplifier
 from cosim.circuit.cell import Cell, load_cell
 from cosim.circuit.corner import Corner
@@ -17,6 +18,9 @@ from cosim.circuit.process import Process, load_process
 from cosim.config import load_toml
 from cosim.errors import InputError
 from cosim.spice.engine import EngineName
+
+FEWEST_COUNTS = 6
+"""Different counts of pulling rows, on either line, that a fit needs."""
 
 Positive = Annotated[float, Field(gt=0)]
 Sensing = Literal["single_ended", "differential"]
@@ -39,7 +43,7 @@ class ColumnRecipe:
         samples: Samples a count; the last quarter is held out of the fit.
     """
 
-    n_minus: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=4)]
+    n_minus: tuple[Annotated[int, Field(ge=0)], ...]
     samples: Annotated[int, Field(ge=16)]
     rows: Annotated[int, Field(ge=1, le=256)] = 64
     word_line_v: Positive | None = None
@@ -107,27 +111,60 @@ def load_campaign(name_or_path: str | Path) -> Campaign:
     if path.suffix != ".toml":
         path = resources.find("characterization", f"{name_or_path}.toml")
     recipe = load_toml(path, Recipe)
-    _check_counts(recipe, str(path))
+    _check_counts(recipe, path)
+    with at_key(path, "cell"):
+        cell = load_cell(recipe.cell)
+    with at_key(path, "process"):
+        process = load_process(recipe.process)
+    with at_key(path, "corner", "process"):
+        process.corner_text(recipe.corner.process)
     return Campaign(
         recipe=recipe,
         text=path.read_text(encoding="utf-8"),
         place=str(path),
-        cell=load_cell(recipe.cell),
-        process=load_process(recipe.process),
-        amplifiers={each.amplifier: load_amplifier(each.amplifier) for each in recipe.comparator},
+        cell=cell,
+        process=process,
+        amplifiers=_amplifiers(recipe, path),
     )
 
 
-def _check_counts(recipe: Recipe, place: str) -> None:
+def _check_counts(recipe: Recipe, path: Path) -> None:
+    """Refuse counts that do not fit the rows, that are named twice, or that are too few for a fit."""
     column = recipe.column
-    beyond = [n for n in column.n_minus if n > column.rows]
-    if beyond:
-        raise InputError(f"column.n_minus has {beyond[0]}, expected 0 to rows = {column.rows}", place=place)
-    if len(set(column.n_minus)) < len(column.n_minus):
-        raise InputError("column.n_minus names a count twice", place=place)
-    for off in column.rows_off:
-        if off.n_minus + off.n_plus >= column.rows:
-            raise InputError(
-                f"column.rows_off {off.n_minus} + {off.n_plus} leaves no row of {column.rows} off",
-                place=place,
-            )
+    with at_key(path, "column", "n_minus"):
+        beyond = [n for n in column.n_minus if n > column.rows]
+        if beyond:
+            raise InputError(f"column.n_minus has {beyond[0]}, expected 0 to rows = {column.rows}")
+        _check_unique("column.n_minus", column.n_minus)
+        different = {*column.n_minus, *(column.rows - n for n in column.n_minus)}
+        if len(different) < FEWEST_COUNTS:
+            came = f"column.n_minus and rows - n_minus are {len(different)} different counts"
+            raise InputError(f"{came}, expected at least {FEWEST_COUNTS}")
+    for index, off in enumerate(column.rows_off):
+        with at_key(path, "column", "rows_off", index):
+            if off.n_minus + off.n_plus >= column.rows:
+                raise InputError(f"rows_off {off.n_minus} + {off.n_plus} leaves no row of {column.rows} off")
+            _check_unique("column.rows_off", [(each.n_minus, each.n_plus) for each in column.rows_off])
+
+
+def _amplifiers(recipe: Recipe, path: Path) -> dict[str, SenseAmplifier]:
+    """The comparators that a recipe names; one a sensing style, and only such that can sense in it."""
+    amplifiers: dict[str, SenseAmplifier] = {}
+    for index, each in enumerate(recipe.comparator):
+        with at_key(path, "comparator", index, "level_v"):
+            _check_unique("level_v", each.level_v)
+        with at_key(path, "comparator", index, "amplifier"):
+            amplifier = amplifiers[each.amplifier] = load_amplifier(each.amplifier)
+        with at_key(path, "comparator", index, "sensing"):
+            _check_unique("sensing", [other.sensing for other in recipe.comparator])
+            has_reference = any(share.reference for share in amplifier.inputs.values())
+            if has_reference != (each.sensing == "differential"):
+                inputs = "inputs for two references" if has_reference else "no input for a second reference"
+                raise InputError(f"{each.amplifier} cannot sense {each.sensing}: it has {inputs}")
+    return amplifiers
+
+
+def _check_unique(name: str, values: Sequence[object]) -> None:
+    twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    if twice is not None:
+        raise InputError(f"{name} names {twice} twice")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +49,21 @@ Row = dict[str, Any]
 """One sample: its columns by name, and `detail` where it failed or flipped."""
 
 
-def run_task(task: Task, open_: Callable[[EngineName], Engine] = open_engine) -> Samples:
-    """Run every sample of a task on this thread's own engine."""
+def run_task(
+    task: Task, open_: Callable[[EngineName], Engine] = open_engine, stopped: Callable[[], bool] = lambda: False
+) -> Samples:
+    """Run every sample of a task on this thread's own engine.
+
+    Raises:
+        CancelledError: `stopped` said so between two samples; what was simulated is lost.
+    """
     engine = _engine(task.engine, open_)
     sample = _column_sample if isinstance(task.point, ColumnPoint) else _comparator_sample
-    rows = [sample(task, index, engine) for index in range(task.start, task.stop)]
+    rows: list[Row] = []
+    for index in range(task.start, task.stop):
+        if stopped():
+            raise CancelledError
+        rows.append(sample(task, index, engine))
     failures = {row["sample"]: row.pop("detail") for row in rows if "detail" in row}
     columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in _dtypes(task.point).items()}
     return Samples(task, columns, failures)
@@ -62,10 +73,10 @@ _local = threading.local()
 
 
 def _engine(name: EngineName, open_: Callable[[EngineName], Engine]) -> Engine:
-    engines: dict[str, Engine] = _local.__dict__.setdefault("engines", {})
-    if name not in engines:
-        engines[name] = open_(name)
-    return engines[name]
+    engines: dict[object, Engine] = _local.__dict__.setdefault("engines", {})
+    if (name, open_) not in engines:
+        engines[name, open_] = open_(name)
+    return engines[name, open_]
 
 
 def _dtypes(point: Point) -> dict[str, type]:

@@ -17,7 +17,7 @@ from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task
 from cosim.circuit.amplifier import SenseAmplifier
 from cosim.circuit.cell import Cell
-from cosim.errors import InputError
+from cosim.errors import CosimError, InputError
 
 _META = {
     "sample": ("1", "index of the Monte Carlo sample, which seeds it"),
@@ -52,10 +52,10 @@ class SampleStore:
         return self.folder / "samples.h5"
 
     def has(self, task: Task) -> bool:
-        """Whether the task's shard is there and whole; a damaged one is done again."""
+        """Whether the task's shard is there and whole; a damaged one is done again, whatever it holds."""
         try:
             self.load(task)
-        except InputError:
+        except CosimError:
             return False
         return True
 
@@ -82,10 +82,16 @@ class SampleStore:
         content = hdf5.read(path, filetype=SHARD[0], major=SHARD[1][0])
         columns = {name: data.values for name, data in content.datasets.items()}
         expected = np.arange(task.start, task.stop)
-        if content.attributes.get("key") != task.key or not np.array_equal(columns["sample"], expected):
+        if content.attributes.get("key") != task.key or not np.array_equal(columns.get("sample", ()), expected):
             raise InputError("the shard is of another task", place=str(path))
         failures = {int(index): text for index, text in json.loads(str(content.attributes["failures"])).items()}
         return Samples(task, columns, failures)
+
+    def sweep(self) -> None:
+        """Remove what a killed run left half-written; only for who holds the folder's lock."""
+        for folder, names in ((self.folder, ".*-samples.h5.tmp"), (self.folder / "shards", ".*.h5.tmp")):
+            for left in folder.glob(names):
+                left.unlink(missing_ok=True)
 
     def _shard(self, task: Task) -> Path:
         return self.folder / "shards" / f"{task.key[:24]}-{task.start:06d}-{task.stop:06d}.h5"

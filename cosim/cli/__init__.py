@@ -14,6 +14,7 @@ app = App(
     help="From an SRAM cell's netlist to a network's accuracy: ngspice Monte Carlo, surrogate, evaluation.",
     help_epilogue="Exit codes: 0 done, 1 our bug, 2 wrong input, 3 measured worse than asked, 4 refused as unsafe, "
     "5 engine missing, 130 stopped and resumable.",
+    suppress_keyboard_interrupt=False,  # Else cyclopts leaves by itself, without a word.
 )
 for command in (
     chain.demo,

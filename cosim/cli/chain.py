@@ -37,16 +37,20 @@ def demo(
     """
     from cosim import chain
     from cosim.campaign.recipe import load_campaign
+    from cosim.errors import InputError
     from cosim.surrogate.files import load_surrogate
 
     began = time.monotonic()
     campaign = load_campaign(recipe)
+    if not campaign.recipe.comparator:
+        raise InputError("the recipe has no [[comparator]], so nothing can read the column", place=campaign.place)
+    chain.check_network(network)  # Now, and not after minutes of simulation.
     collected = collect_with_bar(campaign, out, workers)
     surrogate = chain.fitted(out, max_failure_rate=campaign.recipe.max_failure_rate)
     for line in fit_lines(load_surrogate(surrogate)):
         note(line)
     outcomes: list[Outcome] = []
-    for sensing in ("single_ended", "differential"):
+    for sensing in (each.sensing for each in campaign.recipe.comparator):
         for mode in ("ideal", "nominal", "iid"):
             note(f"{network}, {mode}, {sensing}: reading every partial sum of the test images")
             outcomes.append(chain.evaluated(out, chain.Chosen(network, mode, sensing), surrogate))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def load_run(folder: Path, surrogate: str | Path | None = None) -> Run:
     with _made_by(f"cosim fit {folder}" if path.parent == folder else "name another surrogate"):
         model, header = load_surrogate(path), _header(path, SURROGATE)
     outcomes = _outcomes(folder, path)
-    kept = tuple(_calibration(file) for file in sorted(folder.glob("calibration-*.h5")))
+    kept = sorted((_calibration(file) for file in folder.glob("calibration-*.h5")), key=_order)
     mine = tuple(each for each in kept if each.calibration.provenance.get("surrogate_sha256") == header["content_hash"])
     _check_calibrated(folder, path, outcomes, mine)
     reads, note = _reads(folder, model)
@@ -117,7 +118,7 @@ def _outcomes(folder: Path, surrogate: Path) -> tuple[Outcome, ...]:
         raise InputError("no outcomes", place=str(path), hint=command)
     outcomes = load_outcomes(path)
     try:
-        TypeAdapter(list[Outcome]).validate_python([asdict(each) for each in outcomes], strict=True)
+        TypeAdapter(list[Outcome]).validate_json(json.dumps([asdict(each) for each in outcomes]), strict=True)
         wrong = next((each for each in outcomes if not _possible(each)), None)
     except ValidationError as error:
         first = error.errors()[0]
@@ -137,7 +138,24 @@ def _possible(outcome: Outcome) -> bool:
 
 def _calibration(path: Path) -> KeptCalibration:
     with _made_by("delete it; cosim evaluate makes it again"):
-        return KeptCalibration(path.name, load_calibration(path), _header(path, CALIBRATION))
+        calibration = load_calibration(path)
+        wrong = _wrong(calibration)
+        if wrong:
+            raise InputError(wrong, place=str(path))
+        return KeptCalibration(path.name, calibration, _header(path, CALIBRATION))
+
+
+def _wrong(calibration: Calibration) -> str:
+    """What is wrong with the levels, or nothing."""
+    if calibration.sensing not in ("single_ended", "differential") or not calibration.levels:
+        return f"sensing {calibration.sensing!r} with {len(calibration.levels)} layers: no calibration"
+    for (layer, n_active), levels in calibration.levels.items():
+        references, finite = levels.reference_v.size, np.isfinite(levels.centroid_mac).all()
+        if not references == levels.threshold_count.size == levels.centroid_mac.size - 1 or not finite:
+            return f"the levels of layer {layer} do not fit each other"
+        if levels.histogram.size != n_active + 1 or levels.histogram.sum() <= 0:
+            return f"the histogram of layer {layer} is empty or not of {n_active} rows"
+    return ""
 
 
 def _check_calibrated(
@@ -174,10 +192,10 @@ def _reads(folder: Path, surrogate: Surrogate) -> tuple[Reads | None, str]:
 def _good(content: hdf5.Content, rows: int) -> Reads:
     table = {name: data.values for name, data in content.datasets.items()}
     good = (table["column_status"] == 0) & (table["column_n_minus"] + table["column_n_plus"] == rows)
-    columns = [table[f"column_{name}"][good].astype(float) for name in ("n_minus", "n_plus", "bl_v", "blb_v")]
+    columns = {name: table[f"column_{name}"][good].astype(float) for name in ("n_minus", "n_plus", "bl_v", "blb_v")}
     held_out = table["column_sample"][good] % HELD_OUT == HELD_OUT - 1
     tally = {kind: _tally(table[f"{kind}_status"]) for kind in ("column", "comparator") if f"{kind}_status" in table}
-    return Reads(*columns, held_out, tally)
+    return Reads(**columns, held_out=held_out, tally=tally)
 
 
 def _tally(status: np.ndarray) -> dict[str, int]:
@@ -188,8 +206,13 @@ def _header(path: Path, filetype: tuple[str, tuple[int, int]]) -> Header:
     return hdf5.read(path, filetype=filetype[0], major=filetype[1][0]).attributes
 
 
+def _order(kept: KeptCalibration) -> tuple[str, bool, int, str]:
+    """Single-ended first, as the column's figures do."""
+    return (kept.network, kept.calibration.sensing != "single_ended", kept.calibration.bits, kept.file)
+
+
 @contextmanager
-def _made_by(command: str) -> Iterator[None]:
+def _made_by(command: str) -> Generator[None]:
     """Say of a damaged file which command makes it."""
     try:
         yield

@@ -29,13 +29,15 @@ THEME = {
 }
 """Light colour: its name and its dark twin. The hues are Okabe and Ito's, told apart by colour-blind readers."""
 
+Margins = tuple[float, float, float, float]
+
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cosim",
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
+    "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": SOFT,
     "axes.facecolor": "none",
@@ -45,28 +47,27 @@ _STYLE: dict[str, Any] = {
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 9.5,
+    "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "figure.facecolor": "none",
     "grid.color": GRID,
     "grid.linewidth": 0.7,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9,
     "lines.linewidth": 1.6,
     "xtick.color": SOFT,
     "ytick.color": SOFT,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
-    "figure.constrained_layout.w_pad": 0.05,
-    "figure.constrained_layout.h_pad": 0.05,
 }
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
-_FONT = re.compile(r"font: ([^;']*?px) [^;]*|font-family: [^;]*")
+_FONT = re.compile(r"font: ([^;']*?px) [^;]*|font-family: [^;]*;? ?")
+_NO_LENGTH = re.compile(r"M([^MLCQz]+)(?:L\1)?(?=M|$)")
 _NAMELESS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -75,7 +76,8 @@ def draw(
     *,
     name: str,
     title: str,
-    size: tuple[float, float] = (5.2, 3.2),
+    size: tuple[float, float] = (4.9, 3.1),
+    margins: Margins = (0.62, 0.48, 0.12, 0.12),
     standalone: bool = False,
 ) -> str:
     """The SVG element of what `paint` draws on an empty figure.
@@ -84,12 +86,16 @@ def draw(
         name: Unique on the page; starts all ids.
         title: What the picture shows, for those who do not see it.
         size: Width and height in inches of 72 units.
+        margins: Left, bottom, right and top of the axes in inches. A layout engine would draw everything twice.
         standalone: Bring the colours of both themes and a background along, for a file of its own.
     """
     with style.context(_STYLE, after_reset=True), warnings.catch_warnings():
         # Names may hold letters that the layout's font lacks; the reader's browser draws them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size)
+        left, bottom, right, top = margins
+        width, height = size
+        figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
         canvas = FigureCanvasSVG(figure)
         paint(figure)
         buffer = StringIO()
@@ -115,6 +121,15 @@ def theme_css() -> str:
     return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
+def themed(colour: str) -> str:
+    """A colour as CSS that changes with the theme.
+
+    >>> themed("#0072b2")
+    'var(--blue,#0072b2)'
+    """
+    return f"var(--{THEME[colour][0]},{colour})" if colour in THEME else colour
+
+
 def _slim(text: str, name: str, title: str, standalone: bool) -> str:
     """Without metadata, comments, unused ids and needless digits."""
     root = ElementTree.fromstring(text)
@@ -130,6 +145,7 @@ def _slim(text: str, name: str, title: str, standalone: bool) -> str:
     head = ElementTree.Element("title", {"id": f"{name}-title"})
     head.text = label(title, 400)
     root.insert(0, head)
+    root.attrib["style"] = "font-family: var(--font,sans-serif)"
     root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "aria-labelledby": f"{name}-title"}
     if standalone:
         _add_theme(root)
@@ -152,6 +168,10 @@ def _clean(element: ElementTree.Element, name: str, used: set[str]) -> None:
             value = f"#{name}-{value[1:]}"
         elif key == "d":
             value = re.sub(r"\s*([MLCQz])\s*", r"\1", _rounded(value)).strip()
+            # A line of no length with round ends is a dot; the layout drops its second point.
+            value = _NO_LENGTH.sub(r"M\1h0", value)
+        elif key == "transform" and value.startswith("rotate(-0 "):
+            continue
         elif key != "viewBox":
             value = _styled(_rounded(value), name)
         attributes[key] = value
@@ -162,11 +182,7 @@ def _clean(element: ElementTree.Element, name: str, used: set[str]) -> None:
 def _styled(value: str, name: str) -> str:
     value = value.replace("url(#", f"url(#{name}-")
     value = _FONT.sub(lambda found: f"font: {found[1]} var(--font,sans-serif)" if found[1] else "", value)
-    return _COLOUR.sub(lambda found: _themed(found[0]), value)
-
-
-def _themed(colour: str) -> str:
-    return f"var(--{THEME[colour][0]},{colour})" if colour in THEME else colour
+    return _COLOUR.sub(lambda found: themed(found[0]), value)
 
 
 def _rounded(value: str) -> str:
@@ -177,6 +193,6 @@ def _add_theme(root: ElementTree.Element) -> None:
     own = ElementTree.Element("style")
     own.text = theme_css()
     root.insert(1, own)
-    root.insert(2, ElementTree.Element("rect", {"width": "100%", "height": "100%", "style": f"fill: {_themed(PAPER)}"}))
+    root.insert(2, ElementTree.Element("rect", {"width": "100%", "height": "100%", "style": f"fill: {themed(PAPER)}"}))
     _, _, width, height = root.attrib["viewBox"].split()
     root.attrib |= {"width": width, "height": height}

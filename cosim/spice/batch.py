@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cosim.circuit.deck import Deck
-from cosim.spice.engine import Failed, Result, read_out
+from cosim.spice.engine import Failed, Result, no_result, read_out
 from cosim.spice.library import find_program, program_version
 
 
@@ -23,11 +23,12 @@ class BatchEngine:
 
     def __init__(self) -> None:
         self._program = find_program()
+        self._version = program_version(self._program)
 
     @property
     def version(self) -> str:
         """The version of the ngspice program, such as "39"."""
-        return program_version(self._program)
+        return self._version
 
     def run(self, decks: Sequence[Deck], *, timeout_s: float) -> list[Result]:
         """The results in the order of the decks; each deck may take `timeout_s` seconds."""
@@ -79,15 +80,19 @@ def _result(raw: Path, deck: Deck, done: subprocess.CompletedProcess[bytes]) -> 
     said = (done.stdout + done.stderr).decode("utf-8", "replace")
     if done.returncode < 0:
         return Failed("crash", f"ngspice ended with signal {-done.returncode}")
-    wrong = " ".join(line.strip() for line in said.splitlines() if "rror" in line or "too small" in line)[:400]
     if not raw.is_file():
-        return Failed("bad_deck", wrong or "ngspice wrote no result")
+        return no_result(said.splitlines())
     try:
         vectors = parse_raw(raw.read_bytes())
-        waves = np.array([vectors[f"v({probe})"] for probe in deck.probes])
-        return read_out(vectors["time"], waves, deck.times_s)
-    except (ValueError, KeyError, StopIteration) as error:
-        return Failed("bad_deck", wrong or f"unreadable result: {error}")
+    except (ValueError, StopIteration):
+        return no_result(said.splitlines())
+    missing = [probe for probe in deck.probes if f"v({probe})" not in vectors]
+    if missing:
+        return Failed("bad_deck", f"no node {missing[0]}")
+    if not vectors["time"].size:
+        return no_result(said.splitlines())
+    waves = np.array([vectors[f"v({probe})"] for probe in deck.probes])
+    return read_out(vectors["time"], waves, deck.times_s)
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -74,6 +74,28 @@ def open_engine(name: EngineName) -> Engine:
     raise InputError(f"no engine {name!r}", hint="shared or batch")
 
 
+def no_result(said: Sequence[str]) -> Failed:
+    """The failure of a deck that left no transient, from the lines that ngspice said.
+
+    A deck that was refused is bad; one whose operating point or first steps failed did not converge.
+
+    >>> no_result(["Note: 3 devices", "doAnalyses: TRAN:  Timestep too small"]).reason
+    'no_convergence'
+    """
+    lines = [line.strip() for line in said if line.strip()]
+    wrong = [i for i, line in enumerate(lines) if any(sign in line.lower() for sign in _COMPLAINTS)]
+    # "Error on line 3 or its substitute:" is followed by the line itself.
+    wrong += [i + 1 for i in wrong if lines[i].endswith(":")]
+    told = " ".join(lines[i] for i in sorted(set(wrong))[-4:] if i < len(lines))
+    began = any(sign in line.lower() for line in lines for sign in _RUNNING)
+    return Failed("no_convergence" if began else "bad_deck", told[:400] or "ngspice ran no transient")
+
+
+_RUNNING = ("doanalyses", "too small", "singular matrix", "gmin step", "source step")
+"""What ngspice says only once it took the deck and tried to solve it."""
+_COMPLAINTS = ("error", *_RUNNING)
+
+
 def read_out(
     time_s: Float[np.ndarray, " point"],
     waves: Float[np.ndarray, "probe point"],

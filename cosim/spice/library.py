@@ -56,7 +56,7 @@ def find_program() -> Path:
     """The `ngspice` program on the PATH.
 
     Raises:
-        EngineMissingError: There is none, or it is too old.
+        EngineMissingError: There is none.
     """
     found = shutil.which("ngspice")
     if found is None:
@@ -79,8 +79,17 @@ def check_version(version: str) -> None:
 
 @cache
 def program_version(program: Path) -> str:
-    """The version that the program states, such as "39"."""
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    """The version that the program states, such as "39".
+
+    Raises:
+        EngineMissingError: It is too old, or does not run.
+    """
+    try:
+        done = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise EngineMissingError(f"{program} does not run: {error}", hint=_HINT) from error
     found = re.search(r"ngspice-([\w.+]+)", done.stdout + done.stderr)
     version = found.group(1) if found else ""
     check_version(version)

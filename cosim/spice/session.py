@@ -8,7 +8,7 @@ import numpy as np
 from PySpice.Spice.NgSpice.Shared import NgSpiceCircuitError, NgSpiceCommandError, NgSpiceShared, ffi
 
 from cosim.circuit.deck import Deck
-from cosim.spice.engine import Failed, Result, read_out
+from cosim.spice.engine import Failed, Result, no_result, read_out
 
 
 class Session(NgSpiceShared):
@@ -37,13 +37,13 @@ class Session(NgSpiceShared):
         """Load, run and read out one deck, then free it (`remcirc`, `destroy all`: memory stays flat)."""
         try:
             self.load_circuit(deck.text)
-        except (NgSpiceCircuitError, NameError):
-            return Failed("bad_deck", self._complaint())
+        except (NgSpiceCircuitError, NgSpiceCommandError, NameError):
+            return Failed("bad_deck", self._complaint().detail)
         try:
             self.run()
             return self._values(deck)
         except (NgSpiceCommandError, NameError):
-            return Failed("no_convergence", self._complaint())
+            return self._complaint()
         finally:
             self.destroy("all")
             self.remove_circuit()
@@ -51,6 +51,8 @@ class Session(NgSpiceShared):
     def _values(self, deck: Deck) -> Result:
         waves = {name: self._vector(name) for name in ("time", *deck.probes)}
         missing = [name for name, wave in waves.items() if wave is None]
+        if "time" in missing:
+            return self._complaint()
         if missing:
             return Failed("bad_deck", f"no node {missing[0]}")
         found = {name: wave for name, wave in waves.items() if wave is not None}
@@ -64,7 +66,5 @@ class Session(NgSpiceShared):
         data: Any = ffi.buffer(info.v_realdata, info.v_length * 8)
         return np.frombuffer(data, dtype=np.float64).copy()
 
-    def _complaint(self) -> str:
-        lines = [line.strip() for line in (*self._stdout, *self._stderr) if line.strip()]
-        wrong = [line for line in lines if "error" in line.lower() or "too small" in line.lower()]
-        return " ".join((wrong or lines)[:3])[:400]
+    def _complaint(self) -> Failed:
+        return no_result([*self._stdout, *self._stderr])

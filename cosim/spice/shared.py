@@ -82,6 +82,9 @@ class SharedEngine:
             self._worker = _Worker(self._library)
             try:
                 self._version = self._worker.start()
+            except EngineMissingError:
+                self.close()
+                raise
             except (EOFError, OSError, TimeoutError) as error:
                 self.close()
                 raise EngineMissingError(

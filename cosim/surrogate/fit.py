@@ -14,6 +14,7 @@ from scipy.stats import skew as sample_skew
 
 from cosim import hdf5
 from cosim.campaign.filetypes import SAMPLES
+from cosim.campaign.recipe import FEWEST_COUNTS
 from cosim.errors import InputError, MeasuredWorseError
 from cosim.surrogate.curves import falling_curve, skew_curve, variance_curve
 from cosim.surrogate.model import ComparatorModel, LineModel, Sensing, Surrogate
@@ -53,8 +54,10 @@ def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate:
 
     Raises:
         MeasuredWorseError: More failed or flipped than `max_failure_rate`.
-        InputError: The file is damaged, of another type, or has too few counts.
+        InputError: The file is damaged, of another type, or has too few counts; or no such rate.
     """
+    if not 0 <= max_failure_rate <= 1:
+        raise InputError(f"max_failure_rate = {max_failure_rate:g}, expected 0 to 1")
     path = samples / "samples.h5" if samples.is_dir() else samples
     content = hdf5.read(path, filetype=SAMPLES[0], major=SAMPLES[1][0])
     table = {name: data.values for name, data in content.datasets.items()}
@@ -84,8 +87,10 @@ def fit_line(reads: ColumnSamples, rows: int) -> LineModel:
     count = np.concatenate([reads.n_minus, reads.n_plus])
     volts = np.concatenate([reads.bl_v, reads.blb_v])
     groups = {n: volts[count == n] for n in np.unique(count)}
-    if len(groups) < 6:
-        raise InputError(f"{len(groups)} different counts, expected at least 6", hint="add counts to column.n_minus")
+    if len(groups) < FEWEST_COUNTS:
+        raise InputError(
+            f"{len(groups)} different counts, expected at least {FEWEST_COUNTS}", hint="add counts to column.n_minus"
+        )
     curves = _curves(groups, rows)
     generator = np.random.default_rng(0)
     again = np.array([_curves(_resampled(groups, generator), rows) for _ in range(BOOTSTRAPS)])

@@ -339,11 +339,12 @@ def test_any_text_is_refused_or_free_of_commands(text: str, bench: bool) -> None
 
 def _assert_harmless(written: str) -> None:
     """Judged anew, without the guard's own code: no command, no include, no script, no comment."""
+    assert not re.search(r"(?im)^\s*\*", written)
     joined = written.replace("\n+", "\n ").lower()
     for line in joined.splitlines():
         assert not re.match(r"\s*\.\s*(control|endc|inc|lib|exec|csparam|end\b)", line)
         assert not re.match(r"\s*[*an]", line)
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\"\\`$]|[^\x00-\x7f]|ng_script", joined)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\"\\`$]|[^\x00-\x7f]", joined)
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,0 +1,153 @@
+"""What is missing, damaged or of another surrogate is named, with the command that makes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosim import hdf5
+from cosim.errors import InputError
+from cosim.report.page import write_page
+from cosim.report.run import load_run
+from cosim.surrogate.files import load_surrogate, save_surrogate
+from cosim.surrogate.model import Surrogate
+
+
+def refusal(run: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        write_page(run)
+    assert not (run / "report.html").exists()
+    return str(caught.value)
+
+
+def test_a_whole_run(whole_run: Path) -> None:
+    run = load_run(whole_run)
+    assert run.reads is not None
+    assert run.reads.held_out.sum() == run.reads.held_out.size / 4
+    assert [each.calibration.sensing for each in run.calibrations] == ["single_ended", "differential"]
+    assert len(run.outcomes) == 5
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    assert "no such run folder (cosim demo" in refusal(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("surrogate.h5", "cosim fit"),
+        ("outcomes.json", "cosim evaluate"),
+        ("calibration-toy_mlp-differential-3bit.h5", "cosim evaluate toy_mlp --surrogate"),
+    ],
+)
+def test_missing_file(run: Path, name: str, command: str) -> None:
+    (run / name).unlink()
+    message = refusal(run)
+    assert name in message
+    assert command in message
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("surrogate.h5", "cosim fit"),
+        ("samples.h5", "cosim characterize"),
+        ("calibration-toy_mlp-differential-3bit.h5", "cosim evaluate"),
+        ("outcomes.json", "delete it"),
+    ],
+)
+def test_file_cut_short(run: Path, name: str, command: str) -> None:
+    whole = (run / name).read_bytes()
+    (run / name).write_bytes(whole[: len(whole) // 2])
+    message = refusal(run)
+    assert name in message
+    assert command in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("bits", "three"),
+        ("seed", 1.5),
+        ("network", 5),
+        ("accuracy", {"value": 0.9, "low": 0.95, "high": 0.99, "n": 100}),
+        ("accuracy", {"value": 0.9, "low": 0.8, "high": 1.2, "n": 100}),
+        ("accuracy", {"value": float("nan"), "low": 0.8, "high": 0.9, "n": 100}),
+        ("accuracy", {"value": 0.9, "low": 0.8, "high": 0.95, "n": 0}),
+        ("seconds", float("inf")),
+    ],
+)
+def test_an_outcome_that_cannot_be(run: Path, field: str, value: object) -> None:
+    path = run / "outcomes.json"
+    content = json.loads(path.read_text())
+    content["outcomes"][2][field] = value
+    path.write_text(json.dumps(content))
+    assert "outcomes.json" in refusal(run)
+
+
+def test_no_outcome(run: Path) -> None:
+    path = run / "outcomes.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"outcomes": []}))
+    assert "holds no outcome" in refusal(run)
+
+
+def test_levels_of_another_surrogate(run: Path) -> None:
+    change_surrogate(run, samples_sha256="0" * 64)
+    message = refusal(run)
+    assert "of another surrogate" in message
+    assert "cosim evaluate toy_mlp" in message
+
+
+def test_samples_of_another_surrogate_are_not_drawn(run: Path) -> None:
+    change_surrogate(run, samples_sha256="0" * 64)
+    ideal_alone(run)
+    found = load_run(run)
+    assert found.reads is None
+    assert "not what the surrogate was fitted to" in found.note
+    assert len(found.left_out) == 2
+    assert found.left_out[0] in write_page(run).read_text(encoding="utf-8")
+
+
+def test_samples_without_a_table(run: Path) -> None:
+    empty = hdf5.Content({"rows": 16}, {})
+    hdf5.write(run / "samples.h5", empty, filetype="cosim-samples", version=(1, 0))
+    change_surrogate(run, samples_sha256=hdf5.content_hash(empty))
+    ideal_alone(run)
+    message = refusal(run)
+    assert "incomplete samples" in message
+    assert "cosim characterize" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("histogram", lambda table: 0 * table, "is empty"),
+        ("centroid_mac", lambda table: table[:, :-1], "do not fit"),
+        ("histogram", lambda table: table[:, :-1], "not of 16 rows"),
+    ],
+)
+def test_levels_that_do_not_fit(run: Path, name: str, change, expected: str) -> None:
+    path = run / "calibration-toy_mlp-differential-3bit.h5"
+    content = hdf5.read(path, filetype="cosim-calibration", major=1)
+    table = content.datasets[name]
+    changed = hdf5.Dataset(np.asarray(change(table.values)), table.units, table.long_name, ("group", f"own_{name}"))
+    datasets = dict(content.datasets) | {name: changed}
+    hdf5.write(path, hdf5.Content(content.attributes, datasets), filetype="cosim-calibration", version=(1, 0))
+    message = refusal(run)
+    assert expected in message
+    assert path.name in message
+
+
+def change_surrogate(run: Path, **provenance: str) -> None:
+    model = load_surrogate(run / "surrogate.h5")
+    changed = Surrogate(model.line, model.comparators, model.validation, dict(model.provenance) | provenance)
+    save_surrogate(changed, run / "surrogate.h5")
+
+
+def ideal_alone(run: Path) -> None:
+    path = run / "outcomes.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"outcomes": content["outcomes"][:1]}))
