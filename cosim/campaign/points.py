@@ -57,7 +57,7 @@ class ColumnPoint:
         products[: self.n_minus] = -1
         products[self.n_minus : self.n_minus + self.n_plus] = 1
         products = generator.permutation(products)
-        weights = generator.choice(np.array([-1, 1], np.int8), rows)
+        weights = self._possible(products, generator.choice(np.array([-1, 1], np.int8), rows))
         sigmas = self.bench.cell.vth_sigmas(self.bench.process)
         return ColumnDraw(products, weights, generator.standard_normal((rows, sigmas.size)) * sigmas)
 
@@ -71,12 +71,22 @@ class ColumnPoint:
         products[: self.n_minus] = -1
         products[self.n_minus : self.n_minus + self.n_plus] = 1
         devices = self.bench.cell.vth_sigmas(self.bench.process).size
-        ones = np.ones(self.bench.rows, np.int8)
-        return column_deck(self.bench, products, ones, np.zeros((self.bench.rows, devices)))
+        weights = self._possible(products, np.ones(self.bench.rows, np.int8))
+        return column_deck(self.bench, products, weights, np.zeros((self.bench.rows, devices)))
 
     def settings(self) -> dict[str, object]:
         """What the deck does not show but the samples depend on."""
         return {"sigmas": self.bench.cell.vth_sigmas(self.bench.process).tolist()}
+
+    def _possible(
+        self, products: Int8[np.ndarray, " row"], wanted: Int8[np.ndarray, " row"]
+    ) -> Int8[np.ndarray, " row"]:
+        """The wanted weights, and where the cell cannot make a row's product with one, the weight that can."""
+        weights = wanted.copy()
+        for product in (-1, 0, 1):
+            can = [weight for weight, _ in self.bench.cell.states(product)]
+            weights[(products == product) & ~np.isin(wanted, can)] = can[0] if can else 0
+        return weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Cell:
         subcircuit: Its transistors.
         ports: Its ports by role.
         weight: Storage node levels in units of the supply, by weight (+1, -1).
-        drive: Word-line levels in units of the word-line voltage, by input (+1, -1, 0).
+        drive: Word-line levels in units of the word-line voltage, by input (+1, 0, and -1 unless inputs are 0 and 1).
         precharge: Bit-line levels before the read in units of the supply.
         parameters: Sizes, in metres.
         devices: The transistors with mismatch, in the order of every `device` axis.
@@ -125,6 +125,18 @@ class Cell:
             InputError: The process has no transistor of a type.
         """
         return device_sigmas(self.devices, self.parameters, process)
+
+    def states(self, product: int) -> tuple[tuple[int, int], ...]:
+        """The (weight, input) pairs that give a product, as far as the cell has a drive for the input.
+
+        Args:
+            product: -1, 0 or +1.
+
+        >>> load_cell("xnor_8t").states(-1)
+        ((1, -1), (-1, 1))
+        """
+        pairs = ((weight, product * weight) for weight in (1, -1))
+        return tuple((weight, input_) for weight, input_ in pairs if input_ in self.drive)
 
 
 def load_cell(name_or_folder: str | Path) -> Cell:
@@ -184,7 +196,8 @@ def _check(file: ContractFile, contract: _CellFile, subcircuit: Subcircuit) -> N
     check_ports(file, subcircuit, roles)
     check_parameters(file, subcircuit, contract.parameters)
     _check_levels(file, "weight", contract.weight, ("+1", "-1"), ports.storage)
-    _check_levels(file, "drive", contract.drive, ("+1", "-1", "0"), ports.word_lines)
+    _check_levels(file, "drive", contract.drive, ("+1", "0"), ports.word_lines)
+    _check_driven(file, contract)
     _check_nodes(file, ("precharge",), contract.precharge, ports.bit_lines)
     _check_ranges(file, contract)
 
@@ -200,7 +213,16 @@ def _check_levels(
     for value in values:
         if value not in given:
             raise file.error((table,), f"[{table}] has no entry for {value!r}")
-        _check_nodes(file, (table, value), given[value], nodes)
+    for value, levels in given.items():
+        _check_nodes(file, (table, value), levels, nodes)
+
+
+def _check_driven(file: ContractFile, contract: _CellFile) -> None:
+    """A cell whose inputs are 0 and 1 has no entry for -1; then nothing may be left that only a -1 would drive."""
+    for name in contract.ports.word_lines:
+        if len({levels[name] for levels in contract.drive.values()}) == 1:
+            hint = "" if "-1" in contract.drive else "; inputs 0 and 1 need none for '-1', other cells do"
+            raise file.error(("drive",), f"[drive] never moves the word line {name!r}", f"give it a level{hint}")
 
 
 def _check_nodes(file: ContractFile, keys: tuple[str, ...], levels: Levels, nodes: tuple[str, ...]) -> None:

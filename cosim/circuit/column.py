@@ -116,7 +116,7 @@ def column_deck(
         InputError: An array has the wrong shape or values, or the process lacks the corner.
     """
     _check_arrays(bench, products, weights, vth_shift_v)
-    inputs = products.astype(np.int64) * weights
+    inputs = _inputs(bench, products, weights)
     rows = [_row(bench, i, int(inputs[i]), vth_shift_v[i]) for i in range(bench.rows)]
     probes = (*bench.cell.ports.bit_lines, *_storage_nodes(bench))
     lines = [
@@ -166,6 +166,18 @@ def _check_arrays(bench: ColumnBench, products: np.ndarray, weights: np.ndarray,
         raise InputError("products must be -1, 0 or +1 and weights -1 or +1")
     if not np.isfinite(vth_shift_v).all():
         raise InputError("threshold shifts must be finite")
+
+
+def _inputs(bench: ColumnBench, products: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Each row's input, product times weight; the cell must have a drive for it."""
+    inputs = products.astype(np.int64) * weights
+    impossible = ~np.isin(inputs, list(bench.cell.drive))
+    if impossible.any():
+        row = int(np.argmax(impossible))
+        message = f"row {row}: product {products[row]:+d} with weight {weights[row]:+d} needs input {inputs[row]:+d}"
+        known = ", ".join(f"{value:+d}" if value else "0" for value in bench.cell.drive)
+        raise InputError(f"{message}, which {bench.cell.name!r} has no drive for", hint=f"its inputs: {known}")
+    return inputs
 
 
 def _options(bench: ColumnBench) -> list[str]:

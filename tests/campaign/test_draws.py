@@ -118,3 +118,18 @@ def test_the_key_is_of_the_mismatch_too(campaign: Campaign) -> None:
     worse = replace(campaign, process=replace(campaign.process, devices=devices))
     pairs = zip(points_of(campaign), points_of(worse), strict=True)
     assert all(key_of(a, 3, "shared", "39") != key_of(b, 3, "shared", "39") for a, b in pairs)
+
+
+def test_a_cell_without_an_input_of_minus_one_draws_the_weight_that_makes_the_product(
+    tiny_recipe: Callable[..., Path],
+) -> None:
+    point = column(load_campaign(tiny_recipe(cell='"hbnn_6t"')), 4)
+    off = replace(point, n_plus=2)
+    for sample in range(20):
+        draw = point.draw(3, sample)
+        np.testing.assert_array_equal(draw.weights, draw.products)
+        spare = off.draw(3, sample)
+        np.testing.assert_array_equal(spare.weights[spare.products != 0], spare.products[spare.products != 0])
+        assert set(spare.weights) <= {-1, 1}
+        assert off.deck(spare).text
+    assert point.nominal_deck().text
