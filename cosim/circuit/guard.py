@@ -73,7 +73,8 @@ def check_text(text: str, *, place: str, bench: bool = False) -> str:
     '.model d1 d (is=1e-15)\\n'
     """
     reader = _Reader(Path(), Path(), allow_includes=False)
-    return _written(list(reader.text(text, place, None, Path())), bench=bench)
+    reader.count(text, place)
+    return _written(list(reader.cards(list(statements(text, place)), place, None, Path())), bench=bench)
 
 
 # --- Files, includes and sections ---
@@ -89,6 +90,7 @@ class _Reader:
     total_bytes: int = 0
     files: int = 0
     stack: list[tuple[Path, str | None]] = field(default_factory=list[tuple[Path, str | None]])
+    read: dict[Path, tuple[str, list[Statement]]] = field(default_factory=dict[Path, tuple[str, list[Statement]]])
 
     def file(self, path: Path, place: str, section: str | None) -> Iterator[Statement]:
         if (path, section) in self.stack or len(self.stack) >= MAX_DEPTH:
@@ -97,18 +99,30 @@ class _Reader:
         if self.files > MAX_FILES:
             raise UnsafeError(f"more than {MAX_FILES} included files", place=place)
         self.stack.append((path, section))
-        text = read_text(path, max_bytes=MAX_FILE_BYTES)
-        yield from self.text(text, place, section, path.parent)
+        # A kit's library calls itself, section by section: it is read and its other sections are checked once.
+        again = path in self.read
+        if not again:
+            text = read_text(path, max_bytes=MAX_FILE_BYTES)
+            self.read[path] = (text, list(statements(text, place)))
+        text, cards = self.read[path]
+        self.count(text, place)
+        yield from self.cards(cards, place, section, path.parent, left_checked=again)
         self.stack.pop()
 
-    def text(self, text: str, place: str, section: str | None, folder: Path) -> Iterator[Statement]:
+    def count(self, text: str, place: str) -> None:
+        """Refuse floods."""
         self.total_bytes += len(text)
         if self.total_bytes > MAX_TOTAL_BYTES:
             raise UnsafeError(f"more than {MAX_TOTAL_BYTES} bytes with all includes", place=place)
+
+    def cards(
+        self, cards: list[Statement], place: str, section: str | None, folder: Path, *, left_checked: bool = False
+    ) -> Iterator[Statement]:
+        """The cards of a file, or of one of its sections, with all that they include."""
         current: str | None = None
         names: list[str] = []
         ended = False
-        for card in statements(text, place):
+        for card in cards:
             head, *rest = card.text.lower().split()
             if ended:
                 check_card(card, bench=True)
@@ -117,14 +131,17 @@ class _Reader:
                 current = self._opened(card, rest[0], current)
                 names.append(current)
             elif head == ".endl":
-                if current is None or rest not in ([], [current]):
+                # The name after it is a remark, as in ngspice: kits are found that write another one.
+                if current is None or len(rest) > 1:
                     raise InputError("an .endl that closes no section", place=card.where)
                 current = None
             elif head == ".end":
                 ended = True
             else:
-                taken = current == (section.lower() if section else None)
-                yield from self._taken(card, head, folder) if taken else self._left(card, head, folder)
+                if current == (section.lower() if section else None):
+                    yield from self._taken(card, head, folder)
+                elif not left_checked:
+                    self._check_left(card, head, folder)
         self._closed(place, current, names, section)
 
     def _opened(self, card: Statement, name: str, current: str | None) -> str:
@@ -149,32 +166,32 @@ class _Reader:
             path, section = self._call(card, head, folder)
             yield from self.file(path, str(self.shown / path.relative_to(self.home)), section)
 
-    def _left(self, card: Statement, head: str, folder: Path) -> Iterator[Statement]:
-        """Nothing; but a file that holds something refused is refused as a whole, in any section."""
+    def _check_left(self, card: Statement, head: str, folder: Path) -> None:
+        """A file that holds something refused is refused as a whole, in any section."""
         if head not in _INCLUDE and head != ".lib":
             check_card(card, bench=True)
         else:
-            self._call(card, head, folder)
-        yield from ()
+            # Kits come without the files of sections that nobody asked for.
+            self._call(card, head, folder, must_exist=False)
 
-    def _call(self, card: Statement, head: str, folder: Path) -> tuple[Path, str | None]:
+    def _call(self, card: Statement, head: str, folder: Path, *, must_exist: bool = True) -> tuple[Path, str | None]:
         """The file and section that an include or library call names."""
         if not self.allow_includes:
             raise UnsafeError(f"{head} is refused here", place=card.where, hint="put everything into one file")
         call = _CALL.fullmatch(card.text)
         if call is None or (call[2] is None) != (head in _INCLUDE):
             raise UnsafeError(f"{head} with something else than a plain path", place=card.where)
-        return _target(call[1].strip("\"'"), folder, self.home, card.where), call[2]
+        path = _target(call[1].strip("\"'"), folder, self.home, card.where)
+        if must_exist and not path.is_file():
+            raise InputError(f"the include {path.name!r} is no file of this folder", place=card.where)
+        return path, call[2]
 
 
 def _target(name: str, folder: Path, home: Path, where: str) -> Path:
     """The file that an include names, if it lies inside the home folder."""
     if name.startswith(("/", "~")) or re.search(r"[\\$`%:*?]", name):
         raise UnsafeError(f"the include {name!r} is no plain relative path", place=where)
-    path = _inside(folder / name, home, where)
-    if not path.is_file():
-        raise InputError(f"the include {name!r} is no file of this folder", place=where)
-    return path
+    return _inside(folder / name, home, where)
 
 
 def _inside(path: Path, home: Path, where: str) -> Path:

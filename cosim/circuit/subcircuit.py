@@ -8,7 +8,23 @@ from dataclasses import dataclass, field
 
 from cosim.errors import InputError
 
+_EQUALS = re.compile(r"\s*=\s*")
 _TOKEN = re.compile(r"'[^']*'|\{[^}]*\}|\([^)]*\)|[^\s=]+|=")
+
+
+@dataclass(frozen=True, slots=True)
+class TransistorCall:
+    """A transistor that is a subcircuit in its kit.
+
+    Args:
+        name: The subcircuit's name; its ports are drain, gate, source and body.
+        parameters: What it may be called with.
+        renamed: Its names for parameters of a plain transistor (delvto).
+    """
+
+    name: str
+    parameters: frozenset[str]
+    renamed: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +55,15 @@ class Subcircuit:
         """
         return tuple(line.split(maxsplit=1)[0] for line in self.elements if not line.startswith("."))
 
-    def render(self, parameters: Mapping[str, float], models: Mapping[str, str]) -> list[str]:
+    def render(self, parameters: Mapping[str, float], models: Mapping[str, str | TransistorCall]) -> list[str]:
         """Its lines, and those it uses, for a deck.
 
         Args:
             parameters: Values that replace the defaults of the same names.
-            models: The model card of each transistor type; names not in it stay.
+            models: The model card or subcircuit of each transistor type; names not in it stay.
+
+        Raises:
+            InputError: A transistor that is a subcircuit in its kit is called with what that does not know.
 
         >>> parse_subcircuit(".subckt a d g l=1u\\nm1 d g 0 0 nfet l={l}\\n.ends", "a", place="").render(
         ...     {"l": 6e-08}, {"nfet": "nch"})
@@ -79,7 +98,7 @@ def _blocks(text: str, place: str) -> list[list[str]]:
     """The lines of every outermost subcircuit, from `.subckt` to `.ends`."""
     blocks: list[list[str]] = []
     depth = 0
-    for line in _statements(text):
+    for line in statements_of(text):
         if line.startswith(".subckt"):
             depth += 1
             if depth == 1:
@@ -97,7 +116,7 @@ def _top(text: str) -> list[str]:
     """The statements outside every subcircuit."""
     lines: list[str] = []
     depth = 0
-    for line in _statements(text):
+    for line in statements_of(text):
         depth += line.startswith(".subckt")
         if not depth:
             lines.append(line)
@@ -105,7 +124,7 @@ def _top(text: str) -> list[str]:
     return lines
 
 
-def _statements(text: str) -> list[str]:
+def statements_of(text: str) -> list[str]:
     """The statements of a netlist in lower case: continuations joined, comments and blanks dropped."""
     joined: list[str] = []
     for raw in text.splitlines():
@@ -128,11 +147,34 @@ def _header(line: str) -> tuple[str, tuple[str, ...], dict[str, str]]:
     return tokens[0] if tokens else "", tuple(tokens[1:first]), parameters
 
 
-def _with_model(line: str, models: Mapping[str, str]) -> str:
-    """A transistor's line with its type replaced by the process's model card."""
-    if not line.startswith("m"):
+def _with_model(line: str, models: Mapping[str, str | TransistorCall]) -> str:
+    """A transistor's line with its type replaced by the process's model card or subcircuit."""
+    if line[0] not in "mx":
         return line
-    parts = line.split(" ")
-    if len(parts) > 5:
-        parts[5] = models.get(parts[5], parts[5])
+    parts = _EQUALS.sub("=", line).split(" ")
+    first = next((i for i, part in enumerate(parts) if "=" in part), len(parts))
+    at = 5 if line[0] == "m" else first - 1
+    if len(parts) <= at:
+        return line
+    model = models.get(parts[at], parts[at])
+    if isinstance(model, TransistorCall):
+        return _call(parts, at, first, model)
+    if parts[at] in models and line[0] == "x":
+        parts[0] = f"m{parts[0]}"  # A subcircuit in the cell's own kit, a plain transistor in this process.
+    parts[at] = model
     return " ".join(parts)
+
+
+def _call(parts: list[str], at: int, first: int, model: TransistorCall) -> str:
+    """The line as a call of the kit's subcircuit."""
+    name = parts[0] if parts[0].startswith("x") else f"x{parts[0]}"
+    given: list[str] = []
+    # A value in braces may hold blanks, so the names are looked for and the rest is left alone.
+    for part in parts[first:]:
+        key, equals, value = part.partition("=")
+        key = model.renamed.get(key, key) if equals else key
+        if equals and re.fullmatch(r"[a-z_]\w*", key) and key not in model.parameters:
+            hint = f"it has: {', '.join(sorted(model.parameters))}"
+            raise InputError(f"{parts[0]}: the subcircuit {model.name!r} has no parameter {key!r}", hint=hint)
+        given.append(f"{key}{equals}{value}")
+    return " ".join([name, *parts[1:at], model.name, *given])
