@@ -85,7 +85,8 @@ class ColumnPoint:
         weights = wanted.copy()
         for product in (-1, 0, 1):
             can = [weight for weight, _ in self.bench.cell.states(product)]
-            weights[(products == product) & ~np.isin(wanted, can)] = can[0] if can else 0
+            if can:
+                weights[(products == product) & ~np.isin(wanted, can)] = can[0]
         return weights
 
 

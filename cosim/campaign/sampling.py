@@ -99,7 +99,8 @@ def _column_sample(task: Task, index: int, engine: Engine) -> Row:
         "sample": index,
         "status": status,
         "bl_v": result.values[0, 0],
-        "blb_v": result.values[1, 0],
+        # A column of one line has no second one to read.
+        "blb_v": result.values[1, 0] if len(point.bench.cell.ports.bit_lines) == 2 else np.nan,
         "flipped": flips,
     }
     return row | ({"detail": f"flipped: {flips} cells"} if flips else {})

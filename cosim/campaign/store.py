@@ -16,7 +16,9 @@ from cosim.campaign.points import ComparatorPoint, Point
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task
 from cosim.circuit.amplifier import SenseAmplifier
+from cosim.circuit.capacitor import CapacitorDevice
 from cosim.circuit.cell import Cell
+from cosim.circuit.contract import MismatchDevice
 from cosim.errors import CosimError, InputError
 
 _META = {
@@ -26,7 +28,7 @@ _META = {
         f"what became of the sample: {', '.join(f'{i} {name}' for i, name in enumerate(STATUS))}",
     ),
     "bl_v": ("V", "bit line BL at the read-out time"),
-    "blb_v": ("V", "bit line BLB at the read-out time"),
+    "blb_v": ("V", "bit line BLB at the read-out time; not a number where a column has one line"),
     "flipped": ("1", "cells that flipped during the read; -1 where the sample failed"),
     "offset_v": ("V", "input-referred comparator offset"),
     "n_minus": ("1", "rows that pull BL down"),
@@ -149,7 +151,13 @@ def _netlist(campaign: Campaign, circuit: Cell | SenseAmplifier) -> str:
     """A circuit as it stands in the decks, with its mismatch sigmas as comments."""
     lines = circuit.subcircuit.render(circuit.parameters, campaign.process.model_names)
     sigmas = zip(circuit.devices, circuit.vth_sigmas(campaign.process), strict=True)
-    return "\n".join([*lines, *(f"* sigma({device.delvto}) = {sigma:.6g} V" for device, sigma in sigmas)]) + "\n"
+    remarks = (f"* sigma({device.delvto}) = {sigma:.6g}{_unit(device)}" for device, sigma in sigmas)
+    return "\n".join([*lines, *remarks]) + "\n"
+
+
+def _unit(device: MismatchDevice | CapacitorDevice) -> str:
+    """Thresholds are in volts; current factors and capacitors are relative."""
+    return " V" if isinstance(device, MismatchDevice) and device.quantity == "vth" else ""
 
 
 def _table(parts: list[Samples], amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:

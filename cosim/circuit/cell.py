@@ -5,83 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import Field
 
-from cosim.circuit.contract import (
-    ContractFile,
-    MismatchDevice,
-    MismatchEntry,
-    check_mismatch,
-    check_parameters,
-    check_ports,
-    device_sigmas,
-    load_subcircuit,
-)
+from cosim.circuit.capacitor import CapacitorDevice, check_capacitors
+from cosim.circuit.cell_file import CellDefaults, CellFile, CellPorts, CellRanges, Levels, check_cell
+from cosim.circuit.contract import MismatchDevice, check_mismatch, device_sigmas, load_subcircuit
+from cosim.circuit.contract_file import ContractFile
 from cosim.circuit.folders import circuit_folder
+from cosim.circuit.line_device import Clamp, LineDevice, Phases, RowDac
 from cosim.circuit.process import Process
 from cosim.circuit.subcircuit import Subcircuit
 from cosim.config import load_toml
 
-Fraction = Annotated[float, Field(ge=0, le=2)]
-Positive = Annotated[float, Field(gt=0)]
-Levels = dict[str, Fraction]
-
-
-@dataclass(frozen=True, slots=True)
-class CellPorts:
-    """The ports of a cell by role.
-
-    Args:
-        bit_lines: Two lines: product -1 discharges the first, product +1 the second.
-        word_lines: The driven word lines.
-        storage: The storage nodes.
-        supply: The supply.
-        ground: The ground.
-    """
-
-    bit_lines: tuple[str, str]
-    word_lines: tuple[str, ...]
-    storage: tuple[str, ...]
-    supply: str
-    ground: str
-
-
-@dataclass(frozen=True, slots=True)
-class CellDefaults:
-    """Bias, timing and size of a column of this cell.
-
-    Args:
-        vdd_v: Supply, in volts.
-        word_line_v: Word-line voltage of a selected row, in volts.
-        pulse_s: Word-line pulse between the half-way points of its edges, in seconds.
-        edge_s: Rise and fall time of the word line, in seconds.
-        settle_s: From the end of the falling edge to the read, in seconds.
-        c_bit_line_f: Capacitance on each bit line beside the transistors' own, in farads.
-        rows: Rows of a column.
-    """
-
-    vdd_v: Positive
-    word_line_v: Positive
-    pulse_s: Positive
-    edge_s: Positive
-    settle_s: Positive
-    c_bit_line_f: Positive
-    rows: Annotated[int, Field(gt=0)]
-
-
-@dataclass(frozen=True, slots=True)
-class CellRanges:
-    """Where a cell may be operated: lowest and highest value; none given, nothing is refused."""
-
-    vdd_v: tuple[float, float] | None = None
-    word_line_v: tuple[float, float] | None = None
-    pulse_s: tuple[float, float] | None = None
-    c_bit_line_f: tuple[float, float] | None = None
-    rows: tuple[float, float] | None = None
+__all__ = ["Cell", "CellDefaults", "CellPorts", "CellRanges", "load_cell"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +36,16 @@ class Cell:
         drive: Word-line levels in units of the word-line voltage, by input (+1, 0, and -1 unless inputs are 0 and 1).
         precharge: Bit-line levels before the read in units of the supply.
         parameters: Sizes, in metres.
-        devices: The transistors with mismatch, in the order of every `device` axis.
+        devices: The transistors with mismatch, then the capacitors, in the order of every `device` axis.
         defaults: Bias and timing.
         ranges: Where it may be operated.
         path: The contract, for messages.
+        load: Static sensing: what each bit line is loaded with.
+        clamp: Static sensing: what holds each bit line and measures its current.
+        row_dac: Static sensing: what sets each row's share of the full current.
+        reset: Charge sharing: each line's reset switch.
+        phases: Charge sharing: when what happens.
+        line_ports: The ports in order of each line device's subcircuit.
     """
 
     name: str
@@ -113,18 +57,27 @@ class Cell:
     drive: Mapping[int, Levels]
     precharge: Levels
     parameters: Mapping[str, float]
-    devices: tuple[MismatchDevice, ...]
+    devices: tuple[MismatchDevice | CapacitorDevice, ...]
     defaults: CellDefaults
     ranges: CellRanges
     path: Path
+    load: LineDevice | None = None
+    clamp: Clamp | None = None
+    row_dac: RowDac | None = None
+    reset: LineDevice | None = None
+    phases: Phases | None = None
+    line_ports: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def vth_sigmas(self, process: Process) -> Float[np.ndarray, "device"]:
-        """Threshold-voltage standard deviation of each transistor with mismatch, in volts.
+        """Standard deviation of each device with mismatch: thresholds in volts, capacitors relative to themselves.
 
         Raises:
-            InputError: The process has no transistor of a type.
+            InputError: The process has no transistor or capacitor of a type.
         """
-        return device_sigmas(self.devices, self.parameters, process)
+        transistors = tuple(device for device in self.devices if isinstance(device, MismatchDevice))
+        capacitors = [device for device in self.devices if isinstance(device, CapacitorDevice)]
+        own = [device.sigma(self.parameters, process) for device in capacitors]
+        return np.concatenate([device_sigmas(transistors, self.parameters, process), own])
 
     def states(self, product: int) -> tuple[tuple[int, int], ...]:
         """The (weight, input) pairs that give a product, as far as the cell has a drive for the input.
@@ -151,10 +104,11 @@ def load_cell(name_or_folder: str | Path) -> Cell:
     """
     folder = circuit_folder(name_or_folder, "bitcells")
     file = ContractFile(folder / "cell.toml")
-    contract = load_toml(file.path, _CellFile)
+    contract = load_toml(file.path, CellFile)
     subcircuit = load_subcircuit(file, contract.netlist, contract.subcircuit)
-    _check(file, contract, subcircuit)
-    devices = check_mismatch(file, subcircuit, contract.parameters, contract.mismatch)
+    line_ports = check_cell(file, contract, subcircuit)
+    transistors = check_mismatch(file, subcircuit, contract.parameters, contract.mismatch)
+    capacitors = check_capacitors(file, subcircuit, contract.parameters, contract.capacitors)
     return Cell(
         name=folder.resolve().name,
         title=contract.title,
@@ -165,78 +119,14 @@ def load_cell(name_or_folder: str | Path) -> Cell:
         drive={int(key): levels for key, levels in contract.drive.items()},
         precharge=contract.precharge,
         parameters=contract.parameters,
-        devices=devices,
+        devices=(*transistors, *capacitors),
         defaults=contract.defaults,
         ranges=contract.ranges,
         path=file.path,
+        load=contract.load,
+        clamp=contract.clamp,
+        row_dac=contract.row_dac,
+        reset=contract.reset,
+        phases=contract.phases,
+        line_ports=line_ports,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _CellFile:
-    title: str
-    netlist: str
-    subcircuit: str
-    sensing: Literal["discharge"]
-    ports: CellPorts
-    weight: dict[Literal["+1", "-1"], Levels]
-    drive: dict[Literal["+1", "-1", "0"], Levels]
-    precharge: Levels
-    parameters: dict[str, float]
-    mismatch: dict[str, MismatchEntry]
-    defaults: CellDefaults
-    ranges: CellRanges = field(default_factory=CellRanges)
-
-
-def _check(file: ContractFile, contract: _CellFile, subcircuit: Subcircuit) -> None:
-    ports = contract.ports
-    roles: dict[tuple[str | int, ...], str] = {("ports", "supply"): ports.supply, ("ports", "ground"): ports.ground}
-    for role in ("bit_lines", "word_lines", "storage"):
-        roles |= {("ports", role, i): name for i, name in enumerate(getattr(ports, role))}
-    check_ports(file, subcircuit, roles)
-    check_parameters(file, subcircuit, contract.parameters)
-    _check_levels(file, "weight", contract.weight, ("+1", "-1"), ports.storage)
-    _check_levels(file, "drive", contract.drive, ("+1", "0"), ports.word_lines)
-    _check_driven(file, contract)
-    _check_nodes(file, ("precharge",), contract.precharge, ports.bit_lines)
-    _check_ranges(file, contract)
-
-
-def _check_levels(
-    file: ContractFile,
-    table: str,
-    given: Mapping[Any, Levels],
-    values: tuple[str, ...],
-    nodes: tuple[str, ...],
-) -> None:
-    """Every value has a level for every node of the role, and for no other."""
-    for value in values:
-        if value not in given:
-            raise file.error((table,), f"[{table}] has no entry for {value!r}")
-    for value, levels in given.items():
-        _check_nodes(file, (table, value), levels, nodes)
-
-
-def _check_driven(file: ContractFile, contract: _CellFile) -> None:
-    """A cell whose inputs are 0 and 1 has no entry for -1; then nothing may be left that only a -1 would drive."""
-    for name in contract.ports.word_lines:
-        if len({levels[name] for levels in contract.drive.values()}) == 1:
-            hint = "" if "-1" in contract.drive else "; inputs 0 and 1 need none for '-1', other cells do"
-            raise file.error(("drive",), f"[drive] never moves the word line {name!r}", f"give it a level{hint}")
-
-
-def _check_nodes(file: ContractFile, keys: tuple[str, ...], levels: Levels, nodes: tuple[str, ...]) -> None:
-    for name in levels:
-        if name not in nodes:
-            raise file.error((*keys, name), f"{keys[0]}: unknown node {name!r}", f"expected {', '.join(nodes)}")
-    for name in nodes:
-        if name not in levels:
-            raise file.error(keys, f"{keys[0]}: {name!r} has no level")
-
-
-def _check_ranges(file: ContractFile, contract: _CellFile) -> None:
-    for name in CellRanges.__dataclass_fields__:
-        span = getattr(contract.ranges, name)
-        value = getattr(contract.defaults, name)
-        if span is not None and not span[0] <= value <= span[1]:
-            raise file.error(("defaults", name), f"{name} = {value:g} is outside its range {span[0]:g}..{span[1]:g}")

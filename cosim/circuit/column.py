@@ -1,93 +1,30 @@
-"""A column of cells on two pre-charged bit lines: its test bench as a deck."""
+"""A column of cells on its bit lines, read once: its test bench as a deck, whatever the sensing style."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int8
 
-from cosim.circuit.cell import Cell
-from cosim.circuit.corner import Corner
+from cosim.circuit.column_charge_share import charge_share_lines
+from cosim.circuit.column_discharge import discharge_lines
+from cosim.circuit.column_rows import storage_nodes
+from cosim.circuit.column_setup import START_S, ColumnBench, column_bench
+from cosim.circuit.column_static import static_lines
 from cosim.circuit.deck import Deck
-from cosim.circuit.process import Process
-from cosim.circuit.sources import edge_pulse, time_marks
 from cosim.errors import InputError
 
-START_S = 10e-12
-"""When the word line begins to rise."""
+__all__ = ["START_S", "ColumnBench", "column_bench", "column_deck", "flipped_rows"]
 
-_EDGE_MARKS = (0.0, 0.4, 0.7, 1.0)
-"""Word-line levels that get a time step, in units of the peak: the current is most curved in the upper half."""
+Lines = Callable[[ColumnBench, np.ndarray, np.ndarray, np.ndarray, np.ndarray], list[str]]
+"""A style's part of the deck, from (bench, inputs, weights, shifts, each row's share of the current)."""
 
-
-@dataclass(frozen=True, slots=True)
-class ColumnBench:
-    """One column of one sub-array, read once.
-
-    Args:
-        cell: The bitcell.
-        process: Its process.
-        corner: Process corner, supply and temperature.
-        rows: Rows of the column, at least 1.
-        word_line_v: Word-line voltage of a selected row, in volts.
-        pulse_s: Word-line pulse between the half-way points of its edges, in seconds; at least one edge.
-        c_bit_line_f: Capacitance on each bit line beside the transistors' own, in farads.
-        time_step_s: The longest time step, in seconds.
-        bypass: Whether ngspice may skip transistors whose voltages hardly changed.
-
-    Raises:
-        InputError: A value is out of its range.
-    """
-
-    cell: Cell
-    process: Process
-    corner: Corner
-    rows: int
-    word_line_v: float
-    pulse_s: float
-    c_bit_line_f: float
-    time_step_s: float = 20e-12
-    bypass: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse values out of their range."""
-        for name in ("rows", "word_line_v", "pulse_s", "c_bit_line_f"):
-            _check_range(self, name, float(getattr(self, name)))
-        _check_range(self, "vdd_v", self.corner.vdd_v)
-        if not 0 < self.time_step_s <= self.pulse_s:
-            raise InputError(f"time_step_s must be positive and at most the pulse, got {self.time_step_s:g}")
-        if self.pulse_s < self.cell.defaults.edge_s:
-            raise InputError(f"pulse_s must be at least one edge, {self.cell.defaults.edge_s:g} s")
-
-    @property
-    def sense_time_s(self) -> float:
-        """When the bit lines are read: after the falling edge and the cell's settling time, in seconds."""
-        timing = self.cell.defaults
-        return START_S + self.pulse_s + timing.edge_s + timing.settle_s
-
-
-def column_bench(cell: Cell, process: Process, corner: Corner | None = None, **changes: Any) -> ColumnBench:
-    """A bench with the cell's defaults for everything that is not given.
-
-    Args:
-        cell: The bitcell.
-        process: Its process.
-        corner: tt, the cell's supply and 27 C where it is not given.
-        changes: Fields of ColumnBench.
-
-    Raises:
-        InputError: A value is out of its range.
-    """
-    defaults = cell.defaults
-    fields: dict[str, Any] = {
-        "rows": defaults.rows,
-        "word_line_v": defaults.word_line_v,
-        "pulse_s": defaults.pulse_s,
-        "c_bit_line_f": defaults.c_bit_line_f,
-    }
-    return ColumnBench(cell, process, corner or Corner("tt", defaults.vdd_v, 27.0), **(fields | changes))
+_STYLES: dict[str, Lines] = {
+    "discharge": discharge_lines,
+    "static": static_lines,
+    "charge-share": charge_share_lines,
+}
 
 
 def column_deck(
@@ -117,18 +54,16 @@ def column_deck(
     """
     _check_arrays(bench, products, weights, vth_shift_v)
     inputs = _inputs(bench, products, weights)
-    rows = [_row(bench, i, int(inputs[i]), vth_shift_v[i]) for i in range(bench.rows)]
-    probes = (*bench.cell.ports.bit_lines, *_storage_nodes(bench))
+    scale = np.ones(bench.rows)
+    probes = (*bench.cell.ports.bit_lines, *storage_nodes(bench))
     lines = [
         f"* {bench.cell.name}: one read of {bench.rows} rows, {bench.corner}",
         *_options(bench),
         bench.process.corner_text(bench.corner.process).strip(),
         *bench.cell.subcircuit.render(bench.cell.parameters, bench.process.model_names),
-        *_sources(bench),
-        *rows,
-        *_initial(bench, weights),
+        *_STYLES[bench.cell.sensing](bench, inputs, weights, vth_shift_v, scale),
         *(f".save v({node})" for node in probes),
-        f".tran {bench.time_step_s:.9g} {bench.sense_time_s:.9g} 0 {bench.time_step_s:.9g} uic",
+        f".tran {bench.time_step_s:.9g} {bench.sense_time_s:.9g} 0 {bench.time_step_s:.9g}{_start(bench)}",
         ".end",
     ]
     return Deck("\n".join(lines) + "\n", probes, (bench.sense_time_s,))
@@ -148,13 +83,6 @@ def flipped_rows(
     read = values[len(ports.bit_lines) :, -1].reshape(bench.rows, len(ports.storage))
     high = np.array([[bench.cell.weight[int(w)][node] > 0.5 for node in ports.storage] for w in weights])
     return np.any((read > bench.corner.vdd_v / 2) != high, axis=1)
-
-
-def _check_range(bench: ColumnBench, name: str, value: float) -> None:
-    span = getattr(bench.cell.ranges, name)
-    if value <= 0 or (span is not None and not span[0] <= value <= span[1]):
-        expected = f"{span[0]:g}..{span[1]:g}" if span else "a positive value"
-        raise InputError(f"{name}: expected {expected}, got {value:g}", hint=f"the range in {bench.cell.path}")
 
 
 def _check_arrays(bench: ColumnBench, products: np.ndarray, weights: np.ndarray, vth_shift_v: np.ndarray) -> None:
@@ -180,6 +108,14 @@ def _inputs(bench: ColumnBench, products: np.ndarray, weights: np.ndarray) -> np
     return inputs
 
 
+def _start(bench: ColumnBench) -> str:
+    """Where the transient begins: at the given voltages, which are all; or at an operating point that holds them.
+
+    A charge-sharing column has nodes inside its cells, which rest where the word lines are; a row DAC has a servo.
+    """
+    return "" if bench.cell.sensing == "charge-share" or bench.cell.row_dac is not None else " uic"
+
+
 def _options(bench: ColumnBench) -> list[str]:
     """Temperature, method and tolerances.
 
@@ -191,54 +127,3 @@ def _options(bench: ColumnBench) -> list[str]:
         f".option temp={bench.corner.temp_c:.9g} method=trap reltol=1e-3 abstol=1e-9 vntol=1e-5 chgtol=1e-16",
         f".option bypass={int(bench.bypass)}",
     ]
-
-
-def _sources(bench: ColumnBench) -> list[str]:
-    edge_s = bench.cell.defaults.edge_s
-    rising = [START_S + mark * edge_s for mark in _EDGE_MARKS]
-    falling = [START_S + bench.pulse_s + (1 - mark) * edge_s for mark in reversed(_EDGE_MARKS)]
-    return [
-        f"vdd vdd 0 {bench.corner.vdd_v:.9g}",
-        *(
-            edge_pulse(f"v{node}", node, level * bench.word_line_v, START_S, edge_s, bench.pulse_s)
-            for node, level in _word_nodes(bench).items()
-        ),
-        *time_marks([*rising, *falling]),
-        *(f"c{line} {line} 0 {bench.c_bit_line_f:.9g}" for line in bench.cell.ports.bit_lines),
-    ]
-
-
-def _row(bench: ColumnBench, row: int, input_: int, shifts: np.ndarray) -> str:
-    """One cell: its nodes in the subcircuit's order, and its threshold shifts."""
-    cell, drive = bench.cell, bench.cell.drive[input_]
-    nodes = {name: name for name in cell.ports.bit_lines}
-    nodes |= {name: f"{name}_{row}" for name in cell.ports.storage}
-    nodes |= {name: _word_node(bench, drive[name]) for name in cell.ports.word_lines}
-    nodes |= {cell.ports.supply: "vdd", cell.ports.ground: "0"}
-    shift = [f"{device.delvto}={value:.9g}" for device, value in zip(cell.devices, shifts, strict=True) if value]
-    return " ".join([f"x{row}", *(nodes[port] for port in cell.subcircuit.ports), cell.subcircuit.name, *shift])
-
-
-def _word_nodes(bench: ColumnBench) -> dict[str, float]:
-    """The driven word-line nodes and their levels in units of the word-line voltage."""
-    levels = {level for drive in bench.cell.drive.values() for level in drive.values() if level}
-    return {_word_node(bench, level): level for level in sorted(levels)}
-
-
-def _word_node(bench: ColumnBench, level: float) -> str:
-    levels = sorted({v for drive in bench.cell.drive.values() for v in drive.values() if v})
-    return f"drive_{levels.index(level)}" if level else "0"
-
-
-def _storage_nodes(bench: ColumnBench) -> list[str]:
-    return [f"{name}_{row}" for row in range(bench.rows) for name in bench.cell.ports.storage]
-
-
-def _initial(bench: ColumnBench, weights: np.ndarray) -> list[str]:
-    """Every node's voltage at time 0, so that no operating point has to be found."""
-    vdd_v, cell = bench.corner.vdd_v, bench.cell
-    levels = {"vdd": vdd_v} | {name: cell.precharge[name] * vdd_v for name in cell.ports.bit_lines}
-    levels |= dict.fromkeys(_word_nodes(bench), 0.0)
-    for row, weight in enumerate(weights):
-        levels |= {f"{name}_{row}": level * vdd_v for name, level in cell.weight[int(weight)].items()}
-    return [f".ic v({node})={level:.9g}" for node, level in levels.items()]

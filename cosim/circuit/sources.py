@@ -34,3 +34,23 @@ def time_marks(times_s: Iterable[float]) -> list[str]:
     ['vmark0 mark0 0 pwl(0 0 2e-12 0)']
     """
     return [f"vmark{i} mark{i} 0 pwl(0 0 {time_s:.9g} 0)" for i, time_s in enumerate(times_s)]
+
+
+def level_steps(name: str, node: str, first_v: float, steps: Iterable[tuple[float, float]], edge_s: float) -> str:
+    """A source that begins at a level and goes to others, one edge each.
+
+    Args:
+        name: Name of the element, beginning with v.
+        node: Its node; the other one is ground.
+        first_v: Where it begins, in volts.
+        steps: When each edge begins, in seconds, and where it goes, in volts; in order.
+        edge_s: How long an edge takes, in seconds.
+
+    >>> level_steps("vmwl", "mwl", 0.2, [(1e-10, 0.4)], 1e-11)
+    'vmwl mwl 0 pwl(0 0.2 1e-10 0.2 1.1e-10 0.4)'
+    """
+    points, level_v = [(0.0, first_v)], first_v
+    for start_s, next_v in steps:
+        points += [(start_s, level_v), (start_s + edge_s, next_v)]
+        level_v = next_v
+    return f"{name} {node} 0 pwl({' '.join(f'{time_s:.9g} {value_v:.9g}' for time_s, value_v in points)})"

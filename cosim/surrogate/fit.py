@@ -86,7 +86,8 @@ def fit_line(reads: ColumnSamples, rows: int) -> LineModel:
     """
     count = np.concatenate([reads.n_minus, reads.n_plus])
     volts = np.concatenate([reads.bl_v, reads.blb_v])
-    groups = {n: volts[count == n] for n in np.unique(count)}
+    read = np.isfinite(volts)  # A column of one line has no BLB.
+    groups = {n: volts[read & (count == n)] for n in np.unique(count[read])}
     if len(groups) < FEWEST_COUNTS:
         raise InputError(
             f"{len(groups)} different counts, expected at least {FEWEST_COUNTS}", hint="add counts to column.n_minus"
