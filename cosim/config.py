@@ -60,13 +60,33 @@ def parse_toml(text: str, type_: type[T], *, place: str) -> T:
     try:
         return cast(T, _validator(type_).validate_json(json.dumps(data, default=_iso), strict=True))
     except ValidationError as error:
-        raise _first(error, type_, data, text, place) from error
+        first, *others = _all(error, type_, data, text, place)
+        more = f", and {len(others)} more" if others else ""
+        raise InputError(first.message + more, place=first.place, hint=first.hint) from error
     except CosimError as error:
         if error.place is None:
             raise type(error)(error.message, place=place, hint=error.hint) from error
         raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"expected ordinary nesting and numbers: {error}", place=place) from error
+
+
+def toml_problems(text: str, type_: type[Any], *, place: str) -> list[InputError]:
+    """Everything that is wrong in a TOML text, in the order in which it should be read; empty where it is good.
+
+    Args:
+        text: The TOML text.
+        type_: The dataclass that it should describe.
+        place: The name of the text for error messages, usually its file.
+    """
+    try:
+        parse_toml(text, type_, place=place)
+    except InputError as error:
+        cause = error.__cause__
+        if isinstance(cause, ValidationError):
+            return _all(cause, type_, _syntax(text, place), text, place)
+        return [error]
+    return []
 
 
 # --- Reading ---
@@ -142,8 +162,8 @@ _EXPECTED = {
 }
 
 
-def _first(error: ValidationError, type_: type[Any], data: dict[str, Any], text: str, place: str) -> InputError:
-    """The error to tell: unknown keys before wrong values before missing keys, then by place in the file."""
+def _all(error: ValidationError, type_: type[Any], data: dict[str, Any], text: str, place: str) -> list[InputError]:
+    """One error a key: unknown keys before wrong values before missing keys, then by place in the file."""
     from cosim.toml_places import key_places  # tree-sitter is needed only to tell where an error is.
 
     places = key_places(text)
@@ -156,11 +176,12 @@ def _first(error: ValidationError, type_: type[Any], data: dict[str, Any], text:
             del found[path]
     rank = {"unexpected_keyword_argument": 0, "missing": 2}
     at = {path: _place_of(path, places) for path in found}
-    path = min(found, key=lambda p: (rank.get(found[p][0]["type"], 1), at[p]))
-    message, hint = _describe(path, found[path], type_)
-    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-    line, column = at[path]
-    return InputError(message + more, place=f"{place}:{line}:{column}", hint=hint)
+    ordered = sorted(found, key=lambda p: (rank.get(found[p][0]["type"], 1), at[p]))
+    told = {path: _describe(path, found[path], type_) for path in ordered}
+    return [
+        InputError(message, place=f"{place}:{at[path][0]}:{at[path][1]}", hint=hint)
+        for path, (message, hint) in told.items()
+    ]
 
 
 def _path(loc: tuple[int | str, ...], data: object) -> KeyPath:

@@ -116,7 +116,7 @@ def _simulate(
         return
     stop = threading.Event()
     if executor is None:
-        pool: Executor = ThreadPoolExecutor(workers or _cores(), thread_name_prefix="ngspice")
+        pool: Executor = ThreadPoolExecutor(workers or cores(), thread_name_prefix="ngspice")
         futures: list[Future[Samples]] = [pool.submit(run_task, task, stopped=stop.is_set) for task in missing]
     else:
         pool, futures = executor, [executor.submit(run_task, task) for task in missing]
@@ -146,7 +146,7 @@ def _merged(store: SampleStore, tasks: list[Task]) -> bool:
     return content.attributes.get("tasks") == tasks_hash(tasks)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use; macOS cannot tell and gives all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -100,32 +100,52 @@ class Campaign:
     amplifiers: Mapping[str, SenseAmplifier] = field(default_factory=dict)
 
 
-def load_campaign(name_or_path: str | Path) -> Campaign:
-    """The campaign of a recipe: one of `characterization/` by name, or a TOML file.
+def load_campaign(name_or_path: str | Path, *, cell: str | Path | None = None) -> Campaign:
+    """The campaign of a recipe: one of `characterization/` by name, a TOML file, or a folder with recipe.toml.
+
+    Cells, processes and amplifiers that a recipe names by a path are looked up from the recipe's own folder.
+
+    Args:
+        name_or_path: The recipe.
+        cell: A cell or its folder, in the place of the recipe's.
 
     Raises:
         InputError: Unknown recipe, key or value, or counts that do not fit the rows.
         UnsafeError: A netlist holds what could run code.
     """
     path = Path(name_or_path)
-    if path.suffix != ".toml":
+    if path.is_dir():
+        path = path / "recipe.toml"
+    elif path.suffix != ".toml":
         path = resources.find("characterization", f"{name_or_path}.toml")
     recipe = load_toml(path, Recipe)
     _check_counts(recipe, path)
     with at_key(path, "cell"):
-        cell = load_cell(recipe.cell)
+        loaded = load_cell(named_in(path, recipe.cell) if cell is None else cell)
     with at_key(path, "process"):
-        process = load_process(recipe.process)
+        process = load_process(named_in(path, recipe.process))
     with at_key(path, "corner", "process"):
         process.corner_text(recipe.corner.process)
     return Campaign(
         recipe=recipe,
         text=path.read_text(encoding="utf-8"),
         place=str(path),
-        cell=cell,
+        cell=loaded,
         process=process,
         amplifiers=_amplifiers(recipe, path),
     )
+
+
+def named_in(recipe: Path, name: str) -> str | Path:
+    """What a recipe names: a built-in name, or a folder relative to the recipe's own.
+
+    >>> named_in(Path("cells/mine/recipe.toml"), "../process").as_posix()
+    'cells/mine/../process'
+    >>> named_in(Path("cells/mine/recipe.toml"), "generic65")
+    'generic65'
+    """
+    plain = "/" not in name and name not in (".", "..")
+    return name if plain else recipe.parent / Path(name).expanduser()
 
 
 def _check_counts(recipe: Recipe, path: Path) -> None:
@@ -154,7 +174,7 @@ def _amplifiers(recipe: Recipe, path: Path) -> dict[str, SenseAmplifier]:
         with at_key(path, "comparator", index, "level_v"):
             _check_unique("level_v", each.level_v)
         with at_key(path, "comparator", index, "amplifier"):
-            amplifier = amplifiers[each.amplifier] = load_amplifier(each.amplifier)
+            amplifier = amplifiers[each.amplifier] = load_amplifier(named_in(path, each.amplifier))
         with at_key(path, "comparator", index, "sensing"):
             _check_unique("sensing", [other.sensing for other in recipe.comparator])
             has_reference = any(share.reference for share in amplifier.inputs.values())

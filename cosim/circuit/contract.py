@@ -81,13 +81,15 @@ def check_ports(file: ContractFile, subcircuit: Subcircuit, roles: Mapping[tuple
     """
     seen: dict[str, tuple[str | int, ...]] = {}
     for keys, port in roles.items():
-        file.require(port, subcircuit.ports, keys, f"{_role(keys)}: port")
-        if port in seen:
-            raise file.error(keys, f"port {port!r} has two roles: {_role(seen[port])} and {_role(keys)}")
-        seen[port] = keys
-    missing = [port for port in subcircuit.ports if port not in seen]
-    if missing:
-        raise file.error(("ports",), f"port {missing[0]!r} of subcircuit {subcircuit.name!r} has no role")
+        with file.part():
+            file.require(port, subcircuit.ports, keys, f"{_role(keys)}: port")
+            if port in seen:
+                raise file.error(keys, f"port {port!r} has two roles: {_role(seen[port])} and {_role(keys)}")
+            seen[port] = keys
+    for port in subcircuit.ports:
+        with file.part():
+            if port not in seen:
+                raise file.error(("ports",), f"port {port!r} of subcircuit {subcircuit.name!r} has no role")
 
 
 def check_parameters(file: ContractFile, subcircuit: Subcircuit, parameters: Mapping[str, float]) -> None:
@@ -98,9 +100,10 @@ def check_parameters(file: ContractFile, subcircuit: Subcircuit, parameters: Map
     """
     for name, value in parameters.items():
         keys = ("parameters", name)
-        file.require(name, subcircuit.parameters, keys, "parameter")
-        if not value > 0:
-            raise file.error(keys, f"{name} must be positive, got {value:g}", "sizes are in metres")
+        with file.part():
+            file.require(name, subcircuit.parameters, keys, "parameter")
+            if not value > 0:
+                raise file.error(keys, f"{name} must be positive, got {value:g}", "sizes are in metres")
 
 
 def check_mismatch(
@@ -116,14 +119,9 @@ def check_mismatch(
     """
     for name, entry in entries.items():
         keys = ("mismatch", name)
-        file.require(name, subcircuit.devices, keys, "device")
-        file.require(entry.delvto, subcircuit.parameters, (*keys, "delvto"), "parameter")
-        if entry.current is not None:
-            file.require(entry.current, subcircuit.parameters, (*keys, "current"), "parameter")
-        for field, size in (("width", entry.width), ("length", entry.length)):
-            file.require(size, subcircuit.parameters, (*keys, field), "parameter")
-            if size not in parameters:
-                raise file.error((*keys, field), f"{size!r} has no value in [parameters]")
+        with file.part():
+            file.require(name, subcircuit.devices, keys, "device")
+            _check_entry(file, subcircuit, parameters, entry, keys)
     return tuple(device for name, entry in entries.items() for device in _devices(name, entry))
 
 
@@ -138,6 +136,23 @@ def device_sigmas(
     return np.array([
         process.device(d.type).sigma(d.quantity, parameters[d.width], parameters[d.length]) for d in devices
     ])  # fmt: skip
+
+
+def _check_entry(
+    file: ContractFile,
+    subcircuit: Subcircuit,
+    parameters: Mapping[str, float],
+    entry: MismatchEntry,
+    keys: tuple[str | int, ...],
+) -> None:
+    """The parameters that an entry names are the subcircuit's, and its sizes have values."""
+    file.require(entry.delvto, subcircuit.parameters, (*keys, "delvto"), "parameter")
+    if entry.current is not None:
+        file.require(entry.current, subcircuit.parameters, (*keys, "current"), "parameter")
+    for field, size in (("width", entry.width), ("length", entry.length)):
+        file.require(size, subcircuit.parameters, (*keys, field), "parameter")
+        if size not in parameters:
+            raise file.error((*keys, field), f"{size!r} has no value in [parameters]")
 
 
 def _devices(name: str, entry: MismatchEntry) -> list[MismatchDevice]:

@@ -8,15 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cosim.errors import InputError
+from cosim.errors import CosimError, InputError
 from cosim.text_files import read_text
 
 
 @dataclass(frozen=True, slots=True)
 class ContractFile:
-    """A contract's file, to say where in it an error is."""
+    """A contract's file, to say where in it an error is.
+
+    Args:
+        path: The file.
+        problems: Where the checks write down what is wrong and go on; without it they stop at the first.
+    """
 
     path: Path
+    problems: list[CosimError] | None = None
 
     def error(self, keys: tuple[str | int, ...], message: str, hint: str | None = None) -> InputError:
         """An InputError at the line and column of a key; at its nearest parent where the key is missing."""
@@ -36,9 +42,21 @@ class ContractFile:
         """
         names = list(known)
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
+            lower = [name.lower()] if name.lower() in names else []
+            close = lower or difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
+            hint = f"netlists are read in lower case: write {lower[0]!r}" if lower else hint
             raise self.error(keys, f"{what} {name!r} is not in the subcircuit", hint)
+
+    @contextmanager
+    def part(self) -> Generator[None]:
+        """One of several checks that do not depend on one another: its error does not stop the others."""
+        try:
+            yield
+        except CosimError as error:
+            if self.problems is None:
+                raise
+            self.problems.append(error)
 
     @contextmanager
     def at(self, keys: tuple[str | int, ...]) -> Generator[None]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cosim.circuit.cards import check_card
 from cosim.circuit.statements import Statement, statements
-from cosim.errors import InputError, UnsafeError
+from cosim.errors import CosimError, InputError, UnsafeError
 from cosim.text_files import read_text
 
 MAX_FILE_BYTES = 8 * 2**20
@@ -60,6 +60,23 @@ def check_netlist(
     reader = _Reader(shown.resolve(), shown, allow_includes)
     cards = list(reader.file(_inside(path, reader.home, str(path)), str(path), section))
     return _written(cards, bench=bench)
+
+
+def netlist_problems(path: Path, *, bench: bool = False) -> list[CosimError]:
+    """Everything that `check_netlist` would refuse in a file, one error a card; empty where it is good."""
+    reader = _Reader(path.parent.resolve(), path.parent, allow_includes=True)
+    problems: list[CosimError] = []
+    try:
+        for card in reader.file(_inside(path, reader.home, str(path)), str(path), None):
+            try:
+                check_card(card, bench=bench)
+            except CosimError as error:
+                problems.append(error)
+        if not problems:
+            check_netlist(path, bench=bench)
+    except CosimError as error:
+        problems.append(error)
+    return problems
 
 
 def check_text(text: str, *, place: str, bench: bool = False) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from cosim.cli import chain, circuits, networks, setup
+from cosim.cli import cells, chain, circuits, networks, setup
 
 app = App(
     name="cosim",
@@ -18,6 +18,8 @@ app = App(
 )
 for command in (
     chain.demo,
+    cells.new,
+    cells.check,
     circuits.plan,
     circuits.characterize,
     circuits.fit,

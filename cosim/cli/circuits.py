@@ -16,49 +16,51 @@ if TYPE_CHECKING:
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
-def plan(recipe: str, *, out: Path | None = None, json: Json = False) -> None:
-    """Say what a recipe will simulate, and what is done already.
+def plan(
+    what: str, *, recipe: str | None = None, out: Path | None = None, workers: int | None = None, json: Json = False
+) -> None:
+    """Say what will be simulated, how long it takes, and what is done already.
+
+    One deck without mismatch of each kind is timed; nothing is written.
 
     Args:
-        recipe: A recipe of characterization/ by name, or a TOML file.
-        out: Folder of the samples.
-        json: Print one JSON object.
-    """
-    from cosim.campaign.collect import plan as plan_tasks
-    from cosim.campaign.recipe import load_campaign
-    from cosim.campaign.store import SampleStore
-    from cosim.spice.engine import open_engine
-
-    campaign = load_campaign(recipe)
-    out = out or _folder_of(campaign)
-    engine = open_engine(campaign.recipe.engine)
-    tasks = plan_tasks(campaign, engine.version)
-    engine.close()
-    store = SampleStore(out)
-    points: dict[str, list[int]] = {}
-    for task in tasks:
-        counted = points.setdefault(task.point.label, [0, 0])
-        counted[0] += task.stop - task.start
-        counted[1] += task.stop - task.start if store.has(task) else 0
-    rows = [[label, str(total), str(done)] for label, (total, done) in points.items()]
-    lines = [campaign.recipe.title, *table(rows, ["point", "samples", "done"])]
-    content = {"points": [{"point": label, "samples": total, "done": done} for label, (total, done) in points.items()]}
-    show(lines, content, json, f"cosim characterize {recipe} --out {out}")
-
-
-def characterize(recipe: str, *, out: Path | None = None, workers: int | None = None, json: Json = False) -> None:
-    """Simulate a recipe's Monte Carlo samples in ngspice; goes on where a stopped run was.
-
-    Args:
-        recipe: A recipe of characterization/ by name, or a TOML file.
+        what: A cell's folder with a recipe.toml, a recipe of characterization/ by name, or a TOML file.
+        recipe: A recipe to run on the cell `what` instead of its own.
         out: Folder of the samples.
         workers: ngspice processes; one a core by default.
         json: Print one JSON object.
     """
-    from cosim.campaign.recipe import load_campaign
+    from cosim.campaign.schedule import schedule
 
-    campaign = load_campaign(recipe)
-    out = out or _folder_of(campaign)
+    campaign = _campaign_of(what, recipe)
+    out = out or _folder_of(campaign, recipe)
+    planned = schedule(campaign, out, workers=workers)
+    rows = [
+        [point.label, str(point.samples), str(point.done), f"{1e3 * point.sample_s:.0f}", f"{point.left_s:.0f}"]
+        for point in planned.points
+    ]
+    lines = [
+        campaign.recipe.title,
+        *table(rows, ["point", "samples", "done", "ms a sample", "s left"]),
+        f"{planned.left_s:.0f} s left with {planned.workers} ngspice processes, by one deck of each kind timed just now",
+    ]
+    show(lines, planned.as_json(), json, _again("characterize", what, recipe, out))
+
+
+def characterize(
+    what: str, *, recipe: str | None = None, out: Path | None = None, workers: int | None = None, json: Json = False
+) -> None:
+    """Simulate Monte Carlo samples of a cell in ngspice; goes on where a stopped run was.
+
+    Args:
+        what: A cell's folder with a recipe.toml, a recipe of characterization/ by name, or a TOML file.
+        recipe: A recipe to run on the cell `what` instead of its own.
+        out: Folder of the samples.
+        workers: ngspice processes; one a core by default.
+        json: Print one JSON object.
+    """
+    campaign = _campaign_of(what, recipe)
+    out = out or _folder_of(campaign, recipe)
     content = collect_with_bar(campaign, out, workers)
     lines = [
         f"{content['samples']} samples in {out / 'samples.h5'}: {content['simulated']} simulated now in "
@@ -206,5 +208,21 @@ _FIGURES = (
 )  # fmt: skip
 
 
-def _folder_of(campaign: Campaign) -> Path:
-    return Path("runs") / Path(campaign.place).stem
+def _campaign_of(what: str, recipe: str | None) -> Campaign:
+    from cosim.campaign.recipe import load_campaign
+
+    return load_campaign(what) if recipe is None else load_campaign(recipe, cell=what)
+
+
+def _folder_of(campaign: Campaign, recipe: str | None = None) -> Path:
+    """Where the samples go if nothing else is asked for: by the recipe's name, or by the cell's."""
+    place = Path(campaign.place)
+    if recipe is not None:
+        return Path("runs") / f"{campaign.cell.name}-{place.stem}"
+    return Path("runs") / (campaign.cell.name if place.name == "recipe.toml" else place.stem)
+
+
+def _again(verb: str, what: str, recipe: str | None, out: Path) -> str:
+    """The command line of the next verb."""
+    asked = f" --recipe {recipe}" if recipe else ""
+    return f"cosim {verb} {what}{asked} --out {out}"
