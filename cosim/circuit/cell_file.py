@@ -110,12 +110,16 @@ def check_cell(file: ContractFile, contract: CellFile, subcircuit: Subcircuit) -
     check_ports(file, subcircuit, _roles(contract))
     check_parameters(file, subcircuit, contract.parameters)
     needed = ("+1", "-1") if contract.sensing == "charge-share" else ("+1", "0")
-    _check_levels(file, "weight", contract.weight, ("+1", "-1"), contract.ports.storage)
-    _check_levels(file, "drive", contract.drive, needed, contract.ports.word_lines)
-    _check_driven(file, contract)
-    _check_nodes(file, ("precharge",), contract.precharge, contract.ports.bit_lines)
+    with file.part():
+        _check_levels(file, "weight", contract.weight, ("+1", "-1"), contract.ports.storage)
+    with file.part():
+        _check_levels(file, "drive", contract.drive, needed, contract.ports.word_lines)
+        _check_driven(file, contract)
+    with file.part():
+        _check_nodes(file, ("precharge",), contract.precharge, contract.ports.bit_lines)
     _check_ranges(file, contract)
-    _check_sensing(file, contract)
+    with file.part():
+        _check_sensing(file, contract)
     devices = {"load": contract.load, "reset": contract.reset}
     return {
         device.subcircuit: device_ports(file, contract.netlist, table, device)
@@ -169,8 +173,10 @@ def _check_ranges(file: ContractFile, contract: CellFile) -> None:
     for name in CellRanges.__dataclass_fields__:
         span = getattr(contract.ranges, name)
         value = getattr(contract.defaults, name)
-        if span is not None and not span[0] <= value <= span[1]:
-            raise file.error(("defaults", name), f"{name} = {value:g} is outside its range {span[0]:g}..{span[1]:g}")
+        with file.part():
+            if span is not None and not span[0] <= value <= span[1]:
+                message = f"{name} = {value:g} is outside its range {span[0]:g}..{span[1]:g}"
+                raise file.error(("defaults", name), message)
 
 
 _TABLES: dict[Sensing, tuple[str, ...]] = {

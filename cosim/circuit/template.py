@@ -52,9 +52,9 @@ def _files(name: str, cell: Cell) -> Mapping[str, str]:
     contract = read_text(cell.path)
     word = re.compile(rf"(?<![\w.]){re.escape(cell.subcircuit.name)}(?![\w.])", re.IGNORECASE)
     renamed = re.sub(r"(?mi)^(\.(?:subckt|ends)\b.*)$", lambda line: word.sub(name, line[1]), netlist)
-    contract = re.sub(r'(?m)^netlist\s*=\s*"[^"]*"', 'netlist = "cell.cir"', contract)
-    contract = re.sub(r'(?m)^subcircuit\s*=\s*"[^"]*"', f'subcircuit = "{name}"', contract)
-    contract = re.sub(r'(?m)^title\s*=\s*".*"', f'title = "{name}: made from {cell.name}"', contract)
+    contract = re.sub(r'(?m)^netlist\s*=\s*"[^"]*"', 'netlist = "cell.cir"', contract, count=1)
+    contract = re.sub(r'(?m)^subcircuit\s*=\s*"[^"]*"', f'subcircuit = "{name}"', contract, count=1)
+    contract = re.sub(r'(?m)^title\s*=\s*".*"', f'title = "{name}: made from {cell.name}"', contract, count=1)
     return {
         "cell.cir": _CIR.format(name=name, source=cell.name) + renamed,
         "cell.toml": _TOML.format(name=name, source=cell.name) + contract,

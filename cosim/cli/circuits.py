@@ -42,7 +42,7 @@ def plan(
     lines = [
         campaign.recipe.title,
         *table(rows, ["point", "samples", "done", "ms a sample", "s left"]),
-        f"{planned.left_s:.0f} s left with {planned.workers} ngspice processes, by one deck of each kind timed just now",
+        f"{planned.left_s:.0f} s left with {planned.workers} ngspice processes, one deck of each kind timed just now",
     ]
     show(lines, planned.as_json(), json, _again("characterize", what, recipe, out))
 

