@@ -33,7 +33,9 @@ _WAVEFORM, _ELECTRICAL = "waveform_", "electrical_"
 def to_content(fast: FastColumn) -> hdf5.Content:
     """All of a fast column: datasets of the surface; waveform, capacitances and origin as attributes."""
     datasets = {
-        f"fast_{name}": hdf5.Dataset(getattr(fast.surface, name), units, text, tuple(f"fast_axis_{axis}" for axis in axes))
+        f"fast_{name}": hdf5.Dataset(
+            getattr(fast.surface, name), units, text, tuple(f"fast_axis_{axis}" for axis in axes)
+        )
         for name, (units, text, axes) in _SURFACE.items()
     }
     attributes: dict[str, hdf5.Attribute] = dict(fast.about)

@@ -47,4 +47,4 @@ def test_same_seed_same_bits(bench: ColumnBench, engine: Engine) -> None:
 
 def test_cells_that_flip_are_refused(bench: ColumnBench, engine: Engine) -> None:
     with pytest.raises(MeasuredWorseError, match="flipped"):
-        measure_bank(dataclasses.replace(bench, word_line_v=1.0), engine, seed=5, cells=8)
+        measure_bank(dataclasses.replace(bench, word_line_v=1.0), engine, seed=5, cells=4)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from cosim import hdf5
-from cosim.circuit.column import ColumnBench
+from cosim.circuit.cell import load_cell
+from cosim.circuit.column import ColumnBench, column_bench
+from cosim.circuit.process import load_process
 from cosim.errors import InputError
 from cosim.fast.build import build_fast_column, simulate
 from cosim.fast.check import check
@@ -67,3 +69,16 @@ def test_incomplete_content_is_refused(fast: FastColumn) -> None:
     less = {name: data for name, data in content.datasets.items() if name != "fast_basis_a"}
     with pytest.raises(InputError, match="fast_basis_a"):
         from_content(hdf5.Content(content.attributes, less))
+
+
+def test_a_cell_of_inputs_0_and_1(engine: Engine) -> None:
+    """6T: a product fixes the weight, so two of the six states are impossible and refused."""
+    bench = column_bench(load_cell("hbnn_6t"), load_process("generic65"), rows=8, c_bit_line_f=13e-15)
+    fast = build_fast_column(bench, engine, seed=2, cells=64)
+    assert (fast.surface.features.min(axis=1) == 0).tolist() == [False, True, False, False, True, False]
+    # Fewer cells than by default, and a column of 8 rows averages over fewer than one of 64.
+    result = check(fast, bench, engine, draws=3, counts=(0, 4, 8), bound_v=0.5e-3)
+    assert result.passed, (result.bias_v, result.rms_v)
+    row = np.ones((1, 8), np.int8)
+    with pytest.raises(InputError, match=r"-1 with weight \+1"):
+        fast.read(-row, row, np.zeros((1, 8, len(bench.cell.devices))))
