@@ -11,7 +11,7 @@ from cosim.circuit.column_charge_share import charge_share_lines
 from cosim.circuit.column_discharge import discharge_lines
 from cosim.circuit.column_rows import storage_nodes
 from cosim.circuit.column_setup import START_S, ColumnBench, column_bench
-from cosim.circuit.column_static import static_lines
+from cosim.circuit.column_static import read_nodes, static_lines
 from cosim.circuit.deck import Deck
 from cosim.errors import InputError
 
@@ -32,10 +32,11 @@ def column_deck(
     products: Int8[np.ndarray, "row"],
     weights: Int8[np.ndarray, "row"],
     vth_shift_v: Float[np.ndarray, "row device"],
+    row_share: Float[np.ndarray, "row"] | None = None,
 ) -> Deck:
     """The deck of one read of one column.
 
-    Product -1 discharges the first bit line, +1 the second, and a row of product 0 is off. The input of a row
+    Product -1 pulls the first bit line down, +1 the second, and a row of product 0 is off. The input of a row
     is product times weight, so the weights say through which word line a row pulls.
 
     Args:
@@ -43,25 +44,28 @@ def column_deck(
         products: Weight times input of each row: -1, 0 or +1.
         weights: What each row stores: -1 or +1.
         vth_shift_v: Threshold shift of each transistor with mismatch, in volts, in the order of cell.devices;
-            added to the card's VTH0, so a positive one weakens an nfet and strengthens a pfet.
+            added to the card's VTH0, so a positive one weakens an nfet and strengthens a pfet. Of a capacitor, its
+            relative deviation.
+        row_share: Each row's share of the full current, above 0; for a cell with a row DAC alone. All 1 by default.
 
     Returns:
-        A deck with the probes bl, blb (the contract's names) and every row's storage nodes (q_0, qb_0, q_1,
-        ...), read once at bench.sense_time_s.
+        A deck with the probes bl, blb (the contract's names; read_bl, read_blb with a clamp) and every row's storage
+        nodes (q_0, qb_0, q_1, ...), read once at bench.sense_time_s.
 
     Raises:
         InputError: An array has the wrong shape or values, or the process lacks the corner.
     """
     _check_arrays(bench, products, weights, vth_shift_v)
     inputs = _inputs(bench, products, weights)
-    scale = np.ones(bench.rows)
-    probes = (*bench.cell.ports.bit_lines, *storage_nodes(bench))
+    share = np.ones(bench.rows) if row_share is None else row_share
+    _check_share(bench, share)
+    probes = (*read_nodes(bench), *storage_nodes(bench))
     lines = [
         f"* {bench.cell.name}: one read of {bench.rows} rows, {bench.corner}",
         *_options(bench),
         bench.process.corner_text(bench.corner.process).strip(),
         *bench.cell.subcircuit.render(bench.cell.parameters, bench.process.model_names),
-        *_STYLES[bench.cell.sensing](bench, inputs, weights, vth_shift_v, scale),
+        *_STYLES[bench.cell.sensing](bench, inputs, weights, vth_shift_v, share),
         *(f".save v({node})" for node in probes),
         f".tran {bench.time_step_s:.9g} {bench.sense_time_s:.9g} 0 {bench.time_step_s:.9g}{_start(bench)}",
         ".end",
@@ -108,6 +112,13 @@ def _inputs(bench: ColumnBench, products: np.ndarray, weights: np.ndarray) -> np
     return inputs
 
 
+def _check_share(bench: ColumnBench, share: np.ndarray) -> None:
+    if share.shape != (bench.rows,) or not np.isfinite(share).all() or not (share > 0).all():
+        raise InputError(f"expected {bench.rows} shares above 0, got shape {share.shape}")
+    if bench.cell.row_dac is None and (share != 1).any():
+        raise InputError(f"{bench.cell.name!r} has no [row_dac] to give rows a share of the current")
+
+
 def _start(bench: ColumnBench) -> str:
     """Where the transient begins: at the given voltages, which are all; or at an operating point that holds them.
 
@@ -123,7 +134,9 @@ def _options(bench: ColumnBench) -> list[str]:
     1e-3 differed by 0.001 mV on average at the same steps. The table of step and bypass against error is in
     netlists/bitcells/xnor_8t/README.md.
     """
+    # Currents at a held line are wanted to a millionth: far more than a line that integrates them needs.
+    solver = "reltol=1e-3 abstol=1e-9 vntol=1e-5" if bench.cell.clamp is None else "reltol=1e-6 abstol=1e-12 vntol=1e-8"
     return [
-        f".option temp={bench.corner.temp_c:.9g} method=trap reltol=1e-3 abstol=1e-9 vntol=1e-5 chgtol=1e-16",
+        f".option temp={bench.corner.temp_c:.9g} method=trap {solver} chgtol=1e-16",
         f".option bypass={int(bench.bypass)}",
     ]
