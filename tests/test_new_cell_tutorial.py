@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cosim.circuit.process import load_process
+
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "new-cell.md").read_text(encoding="utf-8")
 Cosim = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -45,6 +47,19 @@ def test_the_tutorial_runs(cosim: Cosim, folder: Path) -> None:
     assert re.search(r"iid +differential +3 +\d\d\.\d\d %", said["evaluate"])
     again = cosim("plan", folder.name, "--json")
     assert '"left_s": 0.0' in again.stdout
+
+
+def test_the_page_s_process_loads(tmp_path: Path) -> None:
+    """Its process.toml, with a library that has what it names."""
+    (tmp_path / "models").mkdir()
+    fet = ".subckt pch_lvt_mac d g s b w=1u l=1u\n.param dvth_mis=agauss(0,3e-3,1)\n"
+    fet += "m0 d g s b p w=w l=l delvto='dvth_mis'\n.ends\n"
+    cards = f".model nch_lvt nmos level=14\n.model p pmos level=14\n{fet}"
+    (tmp_path / "models" / "kit.lib").write_text("".join(f".lib {name}\n{cards}.endl\n" for name in ("TT", "SS")))
+    (tmp_path / "process.toml").write_text(blocks("toml")[-1])
+    process = load_process(tmp_path)
+    assert list(process.models) == ["tt", "ss"]
+    assert process.device("pfet").sigma("vth", 1e-6, 1e-6) == pytest.approx(3e-3)
 
 
 def test_the_full_word_line_flips_nothing(cosim: Cosim, folder: Path) -> None:

@@ -116,6 +116,10 @@ def load_campaign(name_or_path: str | Path, *, cell: str | Path | None = None) -
     path = Path(name_or_path)
     if path.is_dir():
         path = path / "recipe.toml"
+        if not path.is_file():
+            raise InputError(
+                "no such file", place=str(path), hint="write one, or give --recipe quick for a cell's folder"
+            )
     elif path.suffix != ".toml":
         path = resources.find("characterization", f"{name_or_path}.toml")
     recipe = load_toml(path, Recipe)

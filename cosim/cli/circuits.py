@@ -211,7 +211,10 @@ _FIGURES = (
 def _campaign_of(what: str, recipe: str | None) -> Campaign:
     from cosim.campaign.recipe import load_campaign
 
-    return load_campaign(what) if recipe is None else load_campaign(recipe, cell=what)
+    if recipe is None:
+        return load_campaign(what)
+    # A folder that is there comes before a built-in cell of the same name.
+    return load_campaign(recipe, cell=Path(what) if Path(what).is_dir() else what)
 
 
 def _folder_of(campaign: Campaign, recipe: str | None = None) -> Path:

@@ -107,6 +107,17 @@ def test_an_unknown_source_is_told(cosim: Cosim, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_shipped_recipe_runs_on_a_folder(mine: Path, cosim: Cosim) -> None:
+    """And a folder without a recipe says what to do."""
+    (mine / "recipe.toml").unlink()
+    done = cosim("plan", "mine")
+    assert (done.returncode, "give --recipe quick" in done.stderr) == (2, True)
+    done = cosim("plan", "mine", "--recipe", "quick")
+    assert done.returncode == 0, done.stderr
+    assert "column, 0 rows on BL and 64 on BLB" in done.stdout
+    assert done.stdout.splitlines()[-1] == "Next: cosim characterize mine --recipe quick --out runs/mine-quick"
+
+
 # --- The check ---
 
 
