@@ -49,7 +49,7 @@ def edited(cell: str, folder: Path, old: str, new: str) -> Path:
             "\nports = { ",
             "port 'line' of subcircuit 'line_load' has no role",
         ),
-        ("hbnn_6t_static", "{ w = 2.4e-6", "{ v = 2.4e-6", "load: parameter 'v' is not in the subcircuit"),
+        ("hbnn_6t_static", "{ w = 37.5e-9", "{ v = 37.5e-9", "load: parameter 'v' is not in the subcircuit"),
         ("hbnn_6t_static", 'subcircuit = "line_load"', 'subcircuit = "load"', "no subcircuit 'load'"),
         ("dac_6t", 'drive = "replica"', 'drive = "diode"', "'row_dac.drive'"),
         ("dac_6t", "full_scale_a = 8e-6", "full_scale_a = 0", "'row_dac.full_scale_a'"),
