@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from cosim.cli.circuits import collect_with_bar, fit_lines
+from cosim.cli.circuits import collect_with_bar
 from cosim.cli.console import note, show
 from cosim.cli.networks import as_json, outcome_lines
+from cosim.cli.tables import fit_lines
 
 if TYPE_CHECKING:
     from cosim.network.outcome import Outcome
@@ -50,10 +51,10 @@ def demo(
     for line in fit_lines(load_surrogate(surrogate)):
         note(line)
     outcomes: list[Outcome] = []
-    for sensing in (each.sensing for each in campaign.recipe.comparator):
+    for comparator in campaign.recipe.comparator:
         for mode in ("ideal", "nominal", "iid"):
-            note(f"{network}, {mode}, {sensing}: reading every partial sum of the test images")
-            outcomes.append(chain.evaluated(out, chain.Chosen(network, mode, sensing), surrogate))
+            note(f"{network}, {mode}, {comparator.sensing}: reading every partial sum of the test images")
+            outcomes.append(chain.evaluated(out, chain.Chosen(network, mode, comparator.sensing), surrogate))
     page = chain_page(out)
     seconds = time.monotonic() - began
     unique = list({each.key: each for each in outcomes}.values())

@@ -66,12 +66,14 @@ def train(recipe: str, *, out: Path | None = None, json: Json = False) -> None:
         json: Print one JSON object.
     """
     from cosim import resources
-    from cosim.training import load_recipe
-    from cosim.training import train as train_network
 
     path = Path(recipe)
     if path.suffix != ".toml":
         path = resources.find("models", "networks", "recipes", f"{recipe}.toml")
+    # After the look-up: importing torch takes seconds.
+    from cosim.training import load_recipe
+    from cosim.training import train as train_network
+
     loaded = load_recipe(path)
     out = out or Path("runs") / f"train-{loaded.name}"
     last = None

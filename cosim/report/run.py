@@ -62,7 +62,7 @@ class Run:
 
     Args:
         reads: None where the folder has no samples, or samples of another surrogate (`note` says so).
-        left_out: Calibration files of another surrogate that no outcome needs.
+        left_out: Calibration files of another surrogate; their outcomes are left out too.
     """
 
     surrogate: Surrogate
@@ -92,7 +92,7 @@ def load_run(folder: Path, surrogate: str | Path | None = None) -> Run:
     outcomes = _outcomes(folder, path)
     kept = sorted((_calibration(file) for file in folder.glob("calibration-*.h5")), key=_order)
     mine = tuple(each for each in kept if each.calibration.provenance.get("surrogate_sha256") == header["content_hash"])
-    _check_calibrated(folder, path, outcomes, mine)
+    outcomes = _of_surrogate(folder, path, outcomes, mine)
     reads, note = _reads(folder, model)
     left_out = tuple(each.file for each in kept if each not in mine)
     return Run(model, header, reads, note, mine, left_out, outcomes)
@@ -158,21 +158,39 @@ def _wrong(calibration: Calibration) -> str:
     return ""
 
 
-def _check_calibrated(
+def _of_surrogate(
     folder: Path, surrogate: Path, outcomes: tuple[Outcome, ...], mine: tuple[KeptCalibration, ...]
-) -> None:
-    """Every outcome that read the circuit has its levels, of this surrogate."""
+) -> tuple[Outcome, ...]:
+    """The outcomes without those whose levels are of another surrogate.
+
+    Raises:
+        InputError: An outcome without its levels, or none of this surrogate although some read a circuit.
+    """
     there = {(each.network, each.calibration.sensing, each.calibration.bits) for each in mine}
+    kept: list[Outcome] = []
+    wrong: Outcome | None = None
     for each in outcomes:
         if each.mode == "ideal" or (each.network, each.sensing, each.bits) in there:
-            continue
-        path = folder / f"calibration-{each.network}-{each.sensing}-{each.bits}bit.h5"
-        hint = (
-            f"cosim evaluate {each.network} --surrogate {surrogate} --sensing {each.sensing} "
-            f"--bits {each.bits} --out {folder}"
-        )
-        what = "of another surrogate than the page's" if path.exists() else "no calibration"
-        raise InputError(what, place=str(path), hint=hint)
+            kept.append(each)
+        elif not _levels_of(folder, each).exists():
+            raise InputError(
+                "no calibration", place=str(_levels_of(folder, each)), hint=_again(folder, surrogate, each)
+            )
+        else:
+            wrong = each
+    if wrong is not None and all(each.mode == "ideal" for each in kept):
+        what = "of another surrogate than the page's"
+        raise InputError(what, place=str(_levels_of(folder, wrong)), hint=_again(folder, surrogate, wrong))
+    return tuple(kept)
+
+
+def _levels_of(folder: Path, outcome: Outcome) -> Path:
+    return folder / f"calibration-{outcome.network}-{outcome.sensing}-{outcome.bits}bit.h5"
+
+
+def _again(folder: Path, surrogate: Path, outcome: Outcome) -> str:
+    about = f"--sensing {outcome.sensing} --bits {outcome.bits} --out {folder}"
+    return f"cosim evaluate {outcome.network} --surrogate {surrogate} {about}"
 
 
 def _reads(folder: Path, surrogate: Surrogate) -> tuple[Reads | None, str]:

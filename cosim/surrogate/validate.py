@@ -49,10 +49,10 @@ def _figures(
 ) -> dict[str, float]:
     pulled = n_minus + (n_plus if sensing == "differential" else 0) > 0  # without a pulling cell there is no spread
     n_minus, n_plus, volts = n_minus[pulled], n_plus[pulled], volts[pulled]
-    pairs = np.unique(np.stack([n_minus, n_plus], axis=1), axis=0)
+    pairs, size = np.unique(np.stack([n_minus, n_plus], axis=1), axis=0, return_counts=True)
+    pairs, size = pairs[size > 1], size[size > 1]  # a single read has no sigma
     model = surrogate.moments(sensing, pairs[:, 0], pairs[:, 1])
     groups = [volts[(n_minus == minus) & (n_plus == plus)] for minus, plus in pairs]
-    size = np.array([group.size for group in groups])
     mean_mv = 1e3 * (np.array([group.mean() for group in groups]) - model.mean_v)
     sigma_mv = 1e3 * (np.array([group.std(ddof=1) for group in groups]) - model.sigma_v)
     slope_mv = 1e3 * _slope_v(surrogate, sensing, pairs)

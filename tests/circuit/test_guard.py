@@ -340,7 +340,7 @@ def test_any_text_is_refused_or_free_of_commands(text: str, bench: bool) -> None
 def _assert_harmless(written: str) -> None:
     """Judged anew, without the guard's own code: no command, no include, no script, no comment."""
     assert not re.search(r"(?im)^\s*\*", written)
-    joined = written.replace("\n+", "\n ").lower()
+    joined = written.replace("\n+", " ").lower()
     for line in joined.splitlines():
         assert not re.match(r"\s*\.\s*(control|endc|inc|lib|exec|csparam|end\b)", line)
         assert not re.match(r"\s*[*an]", line)

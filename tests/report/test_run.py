@@ -70,7 +70,7 @@ def test_file_cut_short(run: Path, name: str, command: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("bits", "three"),
+        ("bits", "3"),
         ("seed", 1.5),
         ("network", 5),
         ("accuracy", {"value": 0.9, "low": 0.95, "high": 0.99, "n": 100}),
@@ -99,6 +99,17 @@ def test_levels_of_another_surrogate(run: Path) -> None:
     message = refusal(run)
     assert "of another surrogate" in message
     assert "cosim evaluate toy_mlp" in message
+
+
+def test_one_calibration_of_another_surrogate_is_left_out(run: Path) -> None:
+    path = run / "calibration-toy_mlp-differential-3bit.h5"
+    content = hdf5.read(path, filetype="cosim-calibration", major=1)
+    attributes = dict(content.attributes) | {"surrogate_sha256": "0" * 64}
+    hdf5.write(path, hdf5.Content(attributes, content.datasets), filetype="cosim-calibration", version=(1, 0))
+    assert {each.sensing for each in load_run(run).outcomes} == {"", "single_ended"}
+    text = write_page(run).read_text(encoding="utf-8")
+    assert "87.49" not in text
+    assert f"the outcomes of {path.name}" in text
 
 
 def test_samples_of_another_surrogate_are_not_drawn(run: Path) -> None:
