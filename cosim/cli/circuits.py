@@ -102,7 +102,7 @@ def validate(
         min_ks_p: Smallest p-value of the Kolmogorov-Smirnov tests.
         json: Print one JSON object.
     """
-    from cosim.errors import MeasuredWorseError
+    from cosim.errors import InputError, MeasuredWorseError
     from cosim.surrogate.files import load_surrogate
 
     model = load_surrogate(surrogate)
@@ -114,8 +114,12 @@ def validate(
             ("ks_p", min_ks_p, -1),
         )
         for name, bound, sign in bounds:
+            if bound is None:
+                continue
+            if f"{view}_{name}" not in model.validation:
+                raise InputError(f"the surrogate states no {name} of {view}", place=surrogate)
             value = model.validation[f"{view}_{name}"]
-            if bound is not None and sign * value > sign * bound:
+            if not sign * value <= sign * bound:
                 raise MeasuredWorseError(f"{view} {name} is {value:.3g}, asked for {bound:g}", place=surrogate)
 
 
