@@ -91,7 +91,7 @@ def train(recipe: str, *, out: Path | None = None, json: Json = False) -> None:
 
 def outcome_lines(outcomes: list[Outcome]) -> list[str]:
     """Accuracies as a table with their intervals."""
-    header = ["mode", "sensing", "bits", "accuracy", "95 % interval", "n", "ns a partial sum"]
+    header = ["mode", "sensing", "bits", "accuracy", "95 % interval", "n"]
     rows = [
         [
             each.mode,
@@ -100,7 +100,6 @@ def outcome_lines(outcomes: list[Outcome]) -> list[str]:
             percent(each.accuracy.value),
             f"{percent(each.accuracy.low)} to {percent(each.accuracy.high)}",
             str(each.accuracy.n),
-            f"{1e9 * each.seconds / each.partial_sums:.2f}",
         ]
         for each in outcomes
     ]
