@@ -116,11 +116,10 @@ def load_calibration(path: Path) -> Calibration:
         sensing, bits = cast(Sensing, attributes.pop("sensing")), int(cast(int, attributes.pop("bits")))
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise InputError(f"an incomplete calibration: {error}", place=str(path)) from error
-    calibration = Calibration(sensing, bits, levels, _plain(attributes))
-    wrong = _wrong_levels(calibration)
+    wrong = _wrong_levels(levels, str(sensing), bits)
     if wrong:
         raise InputError(wrong, place=str(path))
-    return calibration
+    return Calibration(sensing, bits, levels, _plain(attributes))
 
 
 def _surrogate(content: hdf5.Content) -> Surrogate:
@@ -161,14 +160,14 @@ def _wrong(surrogate: Surrogate) -> str:
     return ""
 
 
-def _wrong_levels(calibration: Calibration) -> str:
+def _wrong_levels(levels: Mapping[Group, Levels], sensing: str, bits: int) -> str:
     """What is wrong with the values, or nothing."""
-    if calibration.sensing not in ("single_ended", "differential"):
-        return f"sensing is {calibration.sensing!r}, expected single_ended or differential"
-    for (layer, n_active), each in calibration.levels.items():
+    if sensing not in ("single_ended", "differential"):
+        return f"sensing is {sensing!r}, expected single_ended or differential"
+    for (layer, n_active), each in levels.items():
         codes = each.centroid_mac.size
-        if not each.reference_v.size == each.threshold_count.size == codes - 1 < 2**calibration.bits:
-            return f"{codes} codes of {layer} do not fit {each.reference_v.size} references and {calibration.bits} bits"
+        if not each.reference_v.size == each.threshold_count.size == codes - 1 < 2**bits:
+            return f"{codes} codes of {layer} do not fit {each.reference_v.size} references and {bits} bits"
         if (np.diff(each.reference_v) < 0).any() or (np.diff(each.centroid_mac) <= 0).any():
             return f"the references or the codes of {layer} do not rise"
         if each.histogram.size != n_active + 1:
