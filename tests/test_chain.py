@@ -10,6 +10,7 @@ import pytest
 
 from cosim import chain
 from cosim.chain import Chosen
+from cosim.datasets import Images, Name, Split, load_images
 from cosim.errors import InputError
 from cosim.network.outcome import load_outcomes
 from cosim.surrogate.files import load_surrogate, save_surrogate
@@ -82,8 +83,16 @@ def test_a_damaged_calibration_is_made_again(surrogate: Path) -> None:
     }
 
 
-def test_a_calibration_is_of_training_images(surrogate: Path) -> None:
+def test_a_calibration_is_of_training_images(surrogate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits: list[str] = []
+
+    def load(name: Name, split: Split) -> Images:
+        splits.append(split)
+        return load_images(name, split)
+
+    monkeypatch.setattr(chain, "load_images", load)
     kept = chain.calibrated(surrogate.parent, NETWORK, surrogate, "differential", 3)
+    assert splits == ["train"]
     assert kept.provenance["split"] == "train"
     assert kept.provenance["dataset"] == "fashion_mnist"
 

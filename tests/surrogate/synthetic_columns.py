@@ -32,7 +32,7 @@ def comparators(sigma_v: float = 15e-3) -> dict[Sensing, ComparatorModel]:
     for sensing in ("single_ended", "differential"):
         level_v = LEVELS[sensing]
         sigma = sigma_v * (1 + 0.3 * np.abs(level_v))
-        models[sensing] = ComparatorModel("ideal", level_v, 0.2 * sigma, sigma, 0.1 * sigma, 50)
+        models[sensing] = ComparatorModel("ideal", level_v, sigma, sigma, 0.1 * sigma, 50)
     return models
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import chisquare, norm, pearson3
 from synthetic_columns import draw, true_surrogate
 
 from cosim.errors import InputError
@@ -96,12 +96,24 @@ def test_a_simulation_gives_the_same_codes(sensing: Sensing) -> None:
             assert chisquare(seen[often], scaled).pvalue > 1e-4, n_minus
 
 
+def test_the_skew_is_in_the_tails() -> None:
+    """Comparators sharper than the line: P(code) is Pearson III's own distribution function, not the Gaussian's."""
+    surrogate = quiet(true_surrogate(), 1e-4)
+    skewed = replace(surrogate, line=replace(surrogate.line, sigma_v=np.full(65, 0.01), skew=np.full(65, -1.0)))
+    mean_v = surrogate.line.mean_v[20]
+    reference_v = mean_v + np.array([-0.03, -0.01, 0.01])
+    found = code_probabilities(skewed, "single_ended", 64, reference_v)[20]
+    expected = np.diff(pearson3.cdf([-np.inf, -3, -1, 1, np.inf], -1.0))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    assert np.abs(expected - np.diff(norm.cdf([-np.inf, -3, -1, 1, np.inf]))).max() > 0.01
+
+
 @pytest.mark.parametrize(("sigma_v", "bound"), [(15e-3, 1e-5), (1e-3, 1e-5), (1e-4, 1e-4)])
 def test_a_finer_integral_changes_nothing(sigma_v: float, bound: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundred times finer; only comparators that are sharper than a step of the grid would see the difference."""
+    """Eight times finer; only comparators that are sharper than a step of the grid would see the difference."""
     surrogate = true_surrogate(sigma_v=sigma_v)
     coarse = {s: code_probabilities(surrogate, s, 64, REFERENCES[s]) for s in REFERENCES}
-    monkeypatch.setattr(codes, "_Z", np.linspace(-8, 8, 100 * 640 + 1))
+    monkeypatch.setattr(codes, "_Z", np.linspace(-8, 8, 8 * 640 + 1))
     for sensing, reference_v in REFERENCES.items():
         found = code_probabilities(surrogate, sensing, 64, reference_v)
         assert np.abs(found - coarse[sensing]).max() < bound

@@ -125,6 +125,14 @@ def test_independent_cells_have_a_variance_in_proportion() -> None:
     np.testing.assert_allclose(variance_curve(count, scattered, samples, 64)[1:], np.arange(1, 65) * 1e-6, rtol=0.08)
 
 
+def test_counts_with_more_samples_weigh_more() -> None:
+    """One level in two is ten times too noisy, and measured with 4 samples against 4000."""
+    count = np.arange(4.0, 65, 4)
+    rare = np.arange(16) % 2 == 0
+    found = variance_curve(count, np.where(rare, 10, 1) * count, np.where(rare, 4, 4000), 64)
+    np.testing.assert_allclose(found[4:], np.arange(4, 65), rtol=0.02)
+
+
 def test_the_variance_is_not_biased_with_few_samples() -> None:
     """400 fits to groups of 8: the mean log of the variance is right to 5 / sqrt(400 x 16 x 7 / 2) = 3 %; without
     the digamma term it would be 7 % low."""
