@@ -109,7 +109,7 @@ def evaluated(run: Path, chosen: Chosen, surrogate_path: Path | None) -> Outcome
     for outcome in kept:
         if outcome.key == key:
             return outcome
-    outcome = _evaluate(run, chosen, network, surrogate_path, key)
+    outcome = _evaluate(run, chosen, network, network_hash, surrogate_path, key)
     others = [each for each in kept if _place(each) != _place(outcome)]
     save_outcomes([*others, outcome], run / "outcomes.json")
     return outcome
@@ -138,13 +138,15 @@ def dataset_of(network: Network) -> Name:
     return name
 
 
-def _evaluate(run: Path, chosen: Chosen, network: Network, surrogate_path: Path | None, key: str) -> Outcome:
-    readouts, rows, ideal = None, 64, chosen.mode == "ideal"
+def _evaluate(
+    run: Path, chosen: Chosen, network: Network, network_hash: str, surrogate_path: Path | None, key: str
+) -> Outcome:
+    readouts, rows, ideal, surrogate_hash = None, 64, chosen.mode == "ideal", ""
     if not ideal:
         if surrogate_path is None:
             raise InputError(f"mode {chosen.mode} needs a surrogate")
         calibration = calibrated(run, chosen.network, surrogate_path, chosen.sensing, chosen.bits)
-        surrogate = load_surrogate(surrogate_path)
+        surrogate, surrogate_hash = load_surrogate(surrogate_path), _hash_of(surrogate_path, SURROGATE)
         readouts, rows = readouts_of(surrogate, calibration), surrogate.rows
     test = load_images(dataset_of(network), "test")
     images, labels = test.images[: chosen.images], test.labels[: chosen.images]
@@ -159,6 +161,8 @@ def _evaluate(run: Path, chosen: Chosen, network: Network, surrogate_path: Path 
         accuracy=found.accuracy,
         partial_sums=found.partial_sums,
         seconds=found.seconds,
+        network_sha256=network_hash,
+        surrogate_sha256=surrogate_hash,
         key=key,
     )
 

@@ -26,7 +26,7 @@ def proportion(successes: int, n: int, z: float = 1.959963984540054) -> Estimate
 
     >>> e = proportion(88, 100)
     >>> round(e.value, 4), round(e.low, 4), round(e.high, 4)
-    (0.88, 0.802, 0.93)
+    (0.88, 0.8019, 0.93)
     """
     if n <= 0 or not 0 <= successes <= n:
         raise InputError(f"expected 0 <= successes <= n and n > 0, got {successes} of {n}")

@@ -23,8 +23,11 @@ CHECKED = (
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 jaxtyping.install_import_hook([f"cosim.{name}" for name in CHECKED], CHECKER)
 
+from cosim.campaign.collect import collect  # noqa: E402
+from cosim.campaign.recipe import load_campaign  # noqa: E402
 from cosim.circuit.deck import Deck  # noqa: E402
 from cosim.spice.engine import Engine, Measured, open_engine  # noqa: E402
+from cosim.surrogate.model import ComparatorModel, LineModel, Surrogate  # noqa: E402
 
 TINY_RECIPE = """
 title = "Tiny: eight rows, for tests"
@@ -126,3 +129,21 @@ def hash_of() -> Callable[[Path], str]:
         return str(hdf5.read(run / "samples.h5", filetype="cosim-samples", major=1).attributes["content_hash"])
 
     return content_hash
+
+
+@pytest.fixture(scope="session")
+def columns_of_64() -> Surrogate:
+    """A surrogate of 64 rows that nobody fitted: plausible curves, quick to make."""
+    n, level_v = np.arange(65.0), np.linspace(-0.9, 1.1, 9)
+    none = np.zeros(65)
+    line = LineModel(1 - 0.6 * n / (n + 32), 1.5e-3 * np.sqrt(n), none, none, none, none)
+    comparator = ComparatorModel("ideal", level_v, 0 * level_v, np.full(9, 0.01), np.full(9, 1e-3), 64)
+    return Surrogate(line, {"single_ended": comparator, "differential": comparator}, {}, {})
+
+
+@pytest.fixture
+def run_of_tiny(tiny_recipe: Callable[..., Path], tmp_path: Path) -> Path:
+    """A run folder with the samples of the tiny recipe."""
+    for _ in collect(load_campaign(tiny_recipe(comparator=True)), tmp_path / "run"):
+        pass
+    return tmp_path / "run"

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from cosim.cli.circuits import collect_with_bar, fit_lines
+from cosim.cli.circuits import collect_with_bar
 from cosim.cli.console import note, show
 from cosim.cli.networks import as_json, outcome_lines
+from cosim.cli.tables import fit_lines
 
 if TYPE_CHECKING:
     from cosim.network.outcome import Outcome
@@ -38,6 +39,7 @@ def demo(
     from cosim import chain
     from cosim.campaign.recipe import load_campaign
     from cosim.errors import InputError
+    from cosim.report.page import write_page
     from cosim.surrogate.files import load_surrogate
 
     began = time.monotonic()
@@ -50,11 +52,11 @@ def demo(
     for line in fit_lines(load_surrogate(surrogate)):
         note(line)
     outcomes: list[Outcome] = []
-    for sensing in (each.sensing for each in campaign.recipe.comparator):
+    for comparator in campaign.recipe.comparator:
         for mode in ("ideal", "nominal", "iid"):
-            note(f"{network}, {mode}, {sensing}: reading every partial sum of the test images")
-            outcomes.append(chain.evaluated(out, chain.Chosen(network, mode, sensing), surrogate))
-    page = chain_page(out)
+            note(f"{network}, {mode}, {comparator.sensing}: reading every partial sum of the test images")
+            outcomes.append(chain.evaluated(out, chain.Chosen(network, mode, comparator.sensing), surrogate))
+    page = write_page(out)
     seconds = time.monotonic() - began
     unique = list({each.key: each for each in outcomes}.values())
     content = {
@@ -67,19 +69,20 @@ def demo(
     show(lines, content, json)
 
 
-def report(run: Path = Path("runs/demo"), *, json: Json = False) -> None:
+def report(
+    run: Path = Path("runs/demo"), *, surrogate: str | None = None, figure: Path | None = None, json: Json = False
+) -> None:
     """Write a run's page again: one HTML file that needs no network and no script.
 
     Args:
-        run: Folder of a run, with surrogate.h5 and outcomes.json.
+        run: Folder of a run, with outcomes.json.
+        surrogate: A surrogate's file, or a shipped one's name; surrogate.h5 of the folder by default.
+        figure: Also write the column and the accuracies as one SVG.
         json: Print one JSON object.
     """
-    page = chain_page(run)
-    show([str(page)], {"page": str(page)}, json)
+    from cosim.report.page import write_figure, write_page
 
-
-def chain_page(run: Path) -> Path:
-    """Build the page of a run folder."""
-    from cosim.report.page import write_page
-
-    return write_page(run)
+    written = {"page": str(write_page(run, surrogate))}
+    if figure is not None:
+        written["figure"] = str(write_figure(run, figure, surrogate))
+    show(written.values(), written, json)

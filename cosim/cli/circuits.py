@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from cosim.cli.console import meter, note, show, table
+from cosim.cli.tables import fit_lines
 
 if TYPE_CHECKING:
     from cosim.campaign.recipe import Campaign
-    from cosim.surrogate.model import Surrogate
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
@@ -104,7 +104,7 @@ def validate(
         min_ks_p: Smallest p-value of the Kolmogorov-Smirnov tests.
         json: Print one JSON object.
     """
-    from cosim.errors import MeasuredWorseError
+    from cosim.errors import InputError, MeasuredWorseError
     from cosim.surrogate.files import load_surrogate
 
     model = load_surrogate(surrogate)
@@ -116,8 +116,12 @@ def validate(
             ("ks_p", min_ks_p, -1),
         )
         for name, bound, sign in bounds:
+            if bound is None:
+                continue
+            if f"{view}_{name}" not in model.validation:
+                raise InputError(f"the surrogate states no {name} of {view}", place=surrogate)
             value = model.validation[f"{view}_{name}"]
-            if bound is not None and sign * value > sign * bound:
+            if not sign * value <= sign * bound:
                 raise MeasuredWorseError(f"{view} {name} is {value:.3g}, asked for {bound:g}", place=surrogate)
 
 
@@ -126,16 +130,18 @@ def regenerate(name: str, *, out: Path | None = None, workers: int | None = None
 
     Args:
         name: A recipe of characterization/ whose surrogate ships in models/surrogates/.
-        out: Folder of the samples and of surrogate.h5.
+        out: Folder of the samples, of surrogate.h5 and its card.
         workers: ngspice processes; one a core by default.
         json: Print one JSON object.
     """
     from cosim.campaign.recipe import load_campaign
+    from cosim.cli.cards import write_card
 
     campaign = load_campaign(name)
     out = out or _folder_of(campaign)
     collect_with_bar(campaign, out, workers)
     fit(out, json=json)
+    write_card(out / "surrogate.h5", Path(campaign.place).stem)
 
 
 def collect_with_bar(campaign: Campaign, out: Path, workers: int | None = None) -> dict[str, Any]:
@@ -157,55 +163,6 @@ def collect_with_bar(campaign: Campaign, out: Path, workers: int | None = None) 
         "seconds": last.seconds,
         "folder": str(out),
     }
-
-
-def fit_lines(surrogate: Surrogate) -> list[str]:
-    """The held-out figures as a table, with the comparators' sigmas."""
-    figures = surrogate.validation
-    header = [
-        "held-out samples",
-        "reads",
-        "mean: mV rms (by chance)",
-        "counts",
-        "sigma: mV rms (by chance)",
-        "counts",
-        "KS p",
-    ]
-    rows: list[list[str]] = []
-    for key, label in _VIEWS.items():
-        if f"{key}_reads" not in figures:
-            continue
-        at = {name: figures[f"{key}_{name}"] for name in _FIGURES}
-        rows.append([
-            label,
-            f"{at['reads']:.0f}",
-            f"{at['mean_rms_mv']:.2f} ({at['mean_expected_mv']:.2f})",
-            f"{at['mean_rms_counts']:.2f}",
-            f"{at['sigma_rms_mv']:.2f} ({at['sigma_expected_mv']:.2f})",
-            f"{at['sigma_rms_counts']:.2f}",
-            f"{at['ks_p']:.3f}",
-        ])  # fmt: skip
-    lines = table(rows, header)
-    for sensing, model in surrogate.comparators.items():
-        sigmas = ", ".join(
-            f"{1e3 * s:.1f} at {v:g} V" for v, s in zip(model.level_v, model.offset_sigma_v, strict=True)
-        )
-        lines.append(f"{model.amplifier} ({sensing}) offset sigma in mV, {model.samples} comparators a level: {sigmas}")
-    return lines
-
-
-_VIEWS = {
-    "bl": "BL",
-    "blb": "BLB",
-    "difference": "BL - BLB",
-    "rows_off_bl": "BL, rows off",
-    "rows_off_blb": "BLB, rows off",
-    "rows_off_difference": "BL - BLB, rows off",
-}
-_FIGURES = (
-    "reads", "mean_rms_mv", "mean_expected_mv", "mean_rms_counts",
-    "sigma_rms_mv", "sigma_expected_mv", "sigma_rms_counts", "ks_p",
-)  # fmt: skip
 
 
 def _campaign_of(what: str, recipe: str | None) -> Campaign:

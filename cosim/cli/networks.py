@@ -66,12 +66,14 @@ def train(recipe: str, *, out: Path | None = None, json: Json = False) -> None:
         json: Print one JSON object.
     """
     from cosim import resources
-    from cosim.training import load_recipe
-    from cosim.training import train as train_network
 
     path = Path(recipe)
     if path.suffix != ".toml":
         path = resources.find("models", "networks", "recipes", f"{recipe}.toml")
+    # After the look-up: importing torch takes seconds.
+    from cosim.training import load_recipe
+    from cosim.training import train as train_network
+
     loaded = load_recipe(path)
     out = out or Path("runs") / f"train-{loaded.name}"
     last = None
@@ -89,7 +91,7 @@ def train(recipe: str, *, out: Path | None = None, json: Json = False) -> None:
 
 def outcome_lines(outcomes: list[Outcome]) -> list[str]:
     """Accuracies as a table with their intervals."""
-    header = ["mode", "sensing", "bits", "accuracy", "95 % interval", "n", "ns a partial sum"]
+    header = ["mode", "sensing", "bits", "accuracy", "95 % interval", "n"]
     rows = [
         [
             each.mode,
@@ -98,7 +100,6 @@ def outcome_lines(outcomes: list[Outcome]) -> list[str]:
             percent(each.accuracy.value),
             f"{percent(each.accuracy.low)} to {percent(each.accuracy.high)}",
             str(each.accuracy.n),
-            f"{1e9 * each.seconds / each.partial_sums:.2f}",
         ]
         for each in outcomes
     ]

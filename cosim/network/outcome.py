@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from cosim.atomic import replace_file
 from cosim.errors import InputError
@@ -24,6 +27,8 @@ class Outcome:
         bits: Bits of a code; 0 in mode ideal.
         accuracy: With its 95 % interval over images.
         seconds: Wall time of the evaluation.
+        network_sha256: Content hash of the network.
+        surrogate_sha256: Content hash of the surrogate; empty in mode ideal.
         key: Hash of network, images, surrogate, calibration, mode and seed.
     """
 
@@ -36,6 +41,8 @@ class Outcome:
     accuracy: Estimate
     partial_sums: int
     seconds: float
+    network_sha256: str
+    surrogate_sha256: str
     key: str
 
 
@@ -49,7 +56,7 @@ def load_outcomes(path: Path) -> list[Outcome]:
     """Outcomes from JSON; none where there is no file.
 
     Raises:
-        InputError: The file is damaged or of another type.
+        InputError: The file is damaged, of another type, or holds an accuracy that cannot be.
     """
     if not path.exists():
         return []
@@ -57,6 +64,21 @@ def load_outcomes(path: Path) -> list[Outcome]:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["filetype"] != OUTCOMES or content["version"][0] != 1:
             raise ValueError("another type or version")
-        return [Outcome(**(each | {"accuracy": Estimate(**each["accuracy"])})) for each in content["outcomes"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = json.dumps(content["outcomes"])
+        outcomes = TypeAdapter(list[Outcome]).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"outcome {where}: {first['msg']}", place=str(path), hint="delete it") from error
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"no outcomes file of version 1: {error}", place=str(path), hint="delete it") from error
+    wrong = next((each for each in outcomes if not _possible(each)), None)
+    if wrong is not None:
+        raise InputError(f"an accuracy of {wrong.network} that cannot be", place=str(path), hint="delete it")
+    return outcomes
+
+
+def _possible(outcome: Outcome) -> bool:
+    accuracy = outcome.accuracy
+    ordered = 0 <= accuracy.low <= accuracy.value <= accuracy.high <= 1
+    return ordered and accuracy.n > 0 and outcome.partial_sums >= 0 and math.isfinite(outcome.seconds)

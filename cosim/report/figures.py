@@ -160,7 +160,7 @@ def _paint_accuracy(axes: Axes, outcomes: Sequence[Outcome]) -> None:
         )  # fmt: skip
     ideal = [each for each in outcomes if each.mode == "ideal"]
     if ideal:
-        axes.axvline(100 * ideal[0].accuracy.value, color=SOFT, linewidth=1, linestyle=(0, (3, 3)))
+        axes.axvline(100 * ideal[0].accuracy.value, color=SOFT, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
     axes.set_yticks(place, [condition(each, outcomes) for each in outcomes])
     axes.set_ylim(-len(outcomes) + 0.4, 0.6)
     axes.grid(visible=False, axis="y")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pydantic import TypeAdapter, ValidationError
 
 from cosim import hdf5, resources
 from cosim.campaign.filetypes import SAMPLES, STATUS
@@ -62,7 +59,7 @@ class Run:
 
     Args:
         reads: None where the folder has no samples, or samples of another surrogate (`note` says so).
-        left_out: Calibration files of another surrogate that no outcome needs.
+        left_out: Calibration files that are of another surrogate, or whose outcomes are.
     """
 
     surrogate: Surrogate
@@ -92,10 +89,11 @@ def load_run(folder: Path, surrogate: str | Path | None = None) -> Run:
     outcomes = _outcomes(folder, path)
     kept = sorted((_calibration(file) for file in folder.glob("calibration-*.h5")), key=_order)
     mine = tuple(each for each in kept if each.calibration.provenance.get("surrogate_sha256") == header["content_hash"])
-    _check_calibrated(folder, path, outcomes, mine)
+    current = _of_surrogate(folder, path, outcomes, mine, str(header["content_hash"]))
     reads, note = _reads(folder, model)
-    left_out = tuple(each.file for each in kept if each not in mine)
-    return Run(model, header, reads, note, mine, left_out, outcomes)
+    stale = {_levels_of(folder, each).name for each in outcomes if each not in current}
+    left_out = tuple(sorted(stale | {each.file for each in kept if each not in mine}))
+    return Run(model, header, reads, note, mine, left_out, current)
 
 
 def _surrogate_path(folder: Path, surrogate: str | Path | None) -> Path:
@@ -116,24 +114,13 @@ def _outcomes(folder: Path, surrogate: Path) -> tuple[Outcome, ...]:
     command = f"cosim evaluate fashion_mnist_mlp --surrogate {surrogate} --out {folder}"
     if not path.exists():
         raise InputError("no outcomes", place=str(path), hint=command)
-    outcomes = load_outcomes(path)
     try:
-        TypeAdapter(list[Outcome]).validate_json(json.dumps([asdict(each) for each in outcomes]), strict=True)
-        wrong = next((each for each in outcomes if not _possible(each)), None)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"outcome {place}: {first['msg']}", place=str(path), hint="delete it; " + command) from error
-    if not outcomes or wrong is not None:
-        what = f"an accuracy of {wrong.network} that cannot be" if wrong else "it holds no outcome"
-        raise InputError(what, place=str(path), hint="delete it; " + command)
+        outcomes = load_outcomes(path)
+    except InputError as error:
+        raise InputError(error.message, place=error.place, hint="delete it; " + command) from error
+    if not outcomes:
+        raise InputError("it holds no outcome", place=str(path), hint="delete it; " + command)
     return tuple(outcomes)
-
-
-def _possible(outcome: Outcome) -> bool:
-    accuracy = outcome.accuracy
-    ordered = 0 <= accuracy.low <= accuracy.value <= accuracy.high <= 1
-    return ordered and accuracy.n > 0 and outcome.partial_sums >= 0 and math.isfinite(outcome.seconds)
 
 
 def _calibration(path: Path) -> KeptCalibration:
@@ -158,21 +145,34 @@ def _wrong(calibration: Calibration) -> str:
     return ""
 
 
-def _check_calibrated(
-    folder: Path, surrogate: Path, outcomes: tuple[Outcome, ...], mine: tuple[KeptCalibration, ...]
-) -> None:
-    """Every outcome that read the circuit has its levels, of this surrogate."""
+def _of_surrogate(
+    folder: Path, surrogate: Path, outcomes: tuple[Outcome, ...], mine: tuple[KeptCalibration, ...], digest: str
+) -> tuple[Outcome, ...]:
+    """The outcomes without those of another surrogate.
+
+    Raises:
+        InputError: An outcome without its levels, or none of this surrogate although some read a circuit.
+    """
     there = {(each.network, each.calibration.sensing, each.calibration.bits) for each in mine}
-    for each in outcomes:
-        if each.mode == "ideal" or (each.network, each.sensing, each.bits) in there:
-            continue
-        path = folder / f"calibration-{each.network}-{each.sensing}-{each.bits}bit.h5"
-        hint = (
-            f"cosim evaluate {each.network} --surrogate {surrogate} --sensing {each.sensing} "
-            f"--bits {each.bits} --out {folder}"
-        )
-        what = "of another surrogate than the page's" if path.exists() else "no calibration"
-        raise InputError(what, place=str(path), hint=hint)
+    kept = tuple(each for each in outcomes if each.mode == "ideal" or each.surrogate_sha256 == digest)
+    for each in kept:
+        if each.mode != "ideal" and (each.network, each.sensing, each.bits) not in there:
+            place = str(_levels_of(folder, each))
+            raise InputError("no calibration of this surrogate", place=place, hint=_again(folder, surrogate, each))
+    if len(kept) < len(outcomes) and all(each.mode == "ideal" for each in kept):
+        other = next(each for each in outcomes if each not in kept)
+        what = "every outcome is of another surrogate than the page's"
+        raise InputError(what, place=str(folder / "outcomes.json"), hint=_again(folder, surrogate, other))
+    return kept
+
+
+def _levels_of(folder: Path, outcome: Outcome) -> Path:
+    return folder / f"calibration-{outcome.network}-{outcome.sensing}-{outcome.bits}bit.h5"
+
+
+def _again(folder: Path, surrogate: Path, outcome: Outcome) -> str:
+    about = f"--sensing {outcome.sensing} --bits {outcome.bits} --out {folder}"
+    return f"cosim evaluate {outcome.network} --surrogate {surrogate} {about}"
 
 
 def _reads(folder: Path, surrogate: Surrogate) -> tuple[Reads | None, str]:

@@ -41,8 +41,11 @@ class BatchEngine:
         folder = Path(tempfile.mkdtemp(prefix="cosim-ngspice-"))
         try:
             (folder / "deck.cir").write_text(deck.text, encoding="utf-8")
+            # Debian's build takes two threads, and a busy machine then runs several times slower. Our own start-up
+            # file in the private folder is the only one that is read: the folder is the home and the working folder.
+            (folder / ".spiceinit").write_text("set num_threads=1\n", encoding="utf-8")
             done = subprocess.run(
-                [self._program, "-n", "-b", "-r", "deck.raw", "deck.cir"],
+                [self._program, "-b", "-r", "deck.raw", "deck.cir"],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

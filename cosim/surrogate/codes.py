@@ -10,7 +10,7 @@ from scipy.stats import pearson3
 from cosim.surrogate.model import Sensing, Surrogate
 
 _Z = np.linspace(-8.0, 8.0, 641)
-"""Standardized voltages for the integral; doubling their number moves no probability by more than 1e-9 (tested)."""
+"""Standardized voltages for the integral; with offsets of 0.1 mV and more, finer ones move no probability by 1e-4."""
 
 
 def nominal_codes(

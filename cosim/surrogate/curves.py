@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.interpolate import BSpline
 from scipy.optimize import lsq_linear
 from scipy.special import digamma, polygamma
@@ -35,7 +35,7 @@ def falling_curve(
 def variance_curve(
     count: Float[np.ndarray, " point"],
     variance: Float[np.ndarray, " point"],
-    samples: Float[np.ndarray, " point"],
+    samples: Int[np.ndarray, " point"],
     rows: int,
     degree: int = 3,
 ) -> Float[np.ndarray, " count"]:
@@ -59,7 +59,7 @@ def variance_curve(
 def skew_curve(
     count: Float[np.ndarray, " point"],
     skew: Float[np.ndarray, " point"],
-    samples: Float[np.ndarray, " point"],
+    samples: Int[np.ndarray, " point"],
     rows: int,
 ) -> Float[np.ndarray, " count"]:
     """The skewness at each count: a / sqrt(n), as for a sum of n like cells, plus a straight line; 0 at n = 0."""

@@ -69,7 +69,7 @@ def load_surrogate(name_or_path: str | Path) -> Surrogate:
     content = hdf5.read(path, filetype=SURROGATE[0], major=SURROGATE[1][0])
     try:
         surrogate = _surrogate(content)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"an incomplete surrogate: {error}", place=str(path)) from error
     wrong = _wrong(surrogate)
     if wrong:
@@ -116,6 +116,9 @@ def load_calibration(path: Path) -> Calibration:
         sensing, bits = cast(Sensing, attributes.pop("sensing")), int(cast(int, attributes.pop("bits")))
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise InputError(f"an incomplete calibration: {error}", place=str(path)) from error
+    wrong = _wrong_levels(levels, str(sensing), bits)
+    if wrong:
+        raise InputError(wrong, place=str(path))
     return Calibration(sensing, bits, levels, _plain(attributes))
 
 
@@ -139,17 +142,36 @@ def _wrong(surrogate: Surrogate) -> str:
     for name, values in arrays.items():
         if values.shape != line.mean_v.shape or values.ndim != 1 or not np.isfinite(values).all():
             return f"line_{name} has a NaN or the wrong shape {values.shape}, expected ({line.mean_v.size},)"
+    if line.rows < 1:
+        return "line_mean_v has one count, expected at least two"
     if (np.diff(line.mean_v) > 0).any():
         return "line_mean_v rises, expected it to fall with the count"
     if (line.sigma_v < 0).any():
         return "line_sigma_v is negative"
     for sensing, model in surrogate.comparators.items():
+        if model.level_v.ndim != 1 or model.level_v.size < 2 or not np.isfinite(model.level_v).all():
+            return f"{sensing}_level_v has a NaN or fewer than two levels"
         for name in _COMPARATOR:
             values = getattr(model, name)
             if values.shape != model.level_v.shape or not np.isfinite(values).all():
                 return f"{sensing}_{name} has a NaN or the wrong shape"
         if (np.diff(model.level_v) <= 0).any() or (model.offset_sigma_v <= 0).any():
             return f"the levels of {sensing} do not rise, or a sigma is not positive"
+    return ""
+
+
+def _wrong_levels(levels: Mapping[Group, Levels], sensing: str, bits: int) -> str:
+    """What is wrong with the values, or nothing."""
+    if sensing not in ("single_ended", "differential"):
+        return f"sensing is {sensing!r}, expected single_ended or differential"
+    for (layer, n_active), each in levels.items():
+        codes = each.centroid_mac.size
+        if not each.reference_v.size == each.threshold_count.size == codes - 1 < 2**bits:
+            return f"{codes} codes of {layer} do not fit {each.reference_v.size} references and {bits} bits"
+        if (np.diff(each.reference_v) < 0).any() or (np.diff(each.centroid_mac) <= 0).any():
+            return f"the references or the codes of {layer} do not rise"
+        if each.histogram.size != n_active + 1:
+            return f"the histogram of {layer} has {each.histogram.size} counts, expected {n_active + 1}"
     return ""
 
 

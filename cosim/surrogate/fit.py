@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -22,6 +22,9 @@ from cosim.surrogate.validate import validate
 
 HELD_OUT = 4
 """Every fourth sample checks the fit and takes no part in it."""
+
+FEWEST_SAMPLES = 8
+"""Good samples at a point without which its sigma would be a guess."""
 
 BOOTSTRAPS = 200
 _LEAST_SIGMA_V = 20e-6
@@ -54,7 +57,8 @@ def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate:
 
     Raises:
         MeasuredWorseError: More failed or flipped than `max_failure_rate`.
-        InputError: The file is damaged, of another type, or has too few counts; or no such rate.
+        InputError: The file is damaged, of another type, of a column of one line, or has too few counts; or no such
+            rate.
     """
     if not 0 <= max_failure_rate <= 1:
         raise InputError(f"max_failure_rate = {max_failure_rate:g}, expected 0 to 1")
@@ -65,6 +69,12 @@ def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate:
     _check_failures(table, max_failure_rate, str(path))
     rows = int(cast(int, attributes["rows"]))
     reads = _column_samples(table)
+    if not np.isfinite(reads.blb_v).all():
+        raise InputError(
+            "a column of one line: this version fits lines that only the rows of one sign pull",
+            place=str(path),
+            hint="the samples themselves are in the file",
+        )
     all_on = reads.n_minus + reads.n_plus == rows
     held_out = reads.sample % HELD_OUT == HELD_OUT - 1
     line = fit_line(reads.chosen(all_on & ~held_out), rows)
@@ -82,12 +92,12 @@ def fit_line(reads: ColumnSamples, rows: int) -> LineModel:
     BL at `n_minus` and BLB at `n_plus` are samples of the same curve.
 
     Raises:
-        InputError: Fewer than six different counts.
+        InputError: Too few different counts, or too few samples at one.
     """
     count = np.concatenate([reads.n_minus, reads.n_plus])
     volts = np.concatenate([reads.bl_v, reads.blb_v])
-    read = np.isfinite(volts)  # A column of one line has no BLB.
-    groups = {n: volts[read & (count == n)] for n in np.unique(count[read])}
+    groups = {n: volts[count == n] for n in np.unique(count)}
+    _check_sizes(groups.values(), "column samples at a count")
     if len(groups) < FEWEST_COUNTS:
         raise InputError(
             f"{len(groups)} different counts, expected at least {FEWEST_COUNTS}", hint="add counts to column.n_minus"
@@ -135,17 +145,23 @@ def _comparators(table: Mapping[str, np.ndarray], attributes: Mapping[str, objec
         level_v, offset_v = table["comparator_level_v"][mine], table["comparator_offset_v"][mine]
         levels = np.unique(level_v)
         groups = [offset_v[level_v == level] for level in levels]
-        fewest = min(group.size for group in groups)
-        sigma_v = np.array([group.std(ddof=1) for group in groups])
+        _check_sizes(groups, f"offsets of {name} at a level")
+        sigma_v = np.maximum([group.std(ddof=1) for group in groups], _LEAST_SIGMA_V)
         models[sensing] = ComparatorModel(
             amplifier=name,
             level_v=levels,
             offset_mean_v=np.array([group.mean() for group in groups]),
             offset_sigma_v=sigma_v,
             sigma_error_v=sigma_v / np.sqrt([2 * (group.size - 1) for group in groups]),
-            samples=fewest,
+            samples=min(group.size for group in groups),
         )
     return models
+
+
+def _check_sizes(groups: Iterable[Float[np.ndarray, " sample"]], what: str) -> None:
+    fewest = min((group.size for group in groups), default=0)
+    if fewest < FEWEST_SAMPLES:
+        raise InputError(f"{fewest} {what}, expected at least {FEWEST_SAMPLES}", hint="raise samples in the recipe")
 
 
 def _check_failures(table: Mapping[str, np.ndarray], most: float, place: str) -> None:

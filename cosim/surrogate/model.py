@@ -31,7 +31,7 @@ class LineModel:
     BL and BLB are mirror images, and each row pulls one of them, so one curve serves both.
 
     Args:
-        mean_v: Falls strictly with the count.
+        mean_v: Never rises with the count.
         *_error: Bootstrap standard errors of the fit.
     """
 

@@ -49,17 +49,19 @@ def _figures(
 ) -> dict[str, float]:
     pulled = n_minus + (n_plus if sensing == "differential" else 0) > 0  # without a pulling cell there is no spread
     n_minus, n_plus, volts = n_minus[pulled], n_plus[pulled], volts[pulled]
-    pairs = np.unique(np.stack([n_minus, n_plus], axis=1), axis=0)
+    pairs, size = np.unique(np.stack([n_minus, n_plus], axis=1), axis=0, return_counts=True)
+    pairs, size = pairs[size > 1], size[size > 1]  # a single read has no sigma
+    if not size.size:
+        return {}
     model = surrogate.moments(sensing, pairs[:, 0], pairs[:, 1])
     groups = [volts[(n_minus == minus) & (n_plus == plus)] for minus, plus in pairs]
-    size = np.array([group.size for group in groups])
     mean_mv = 1e3 * (np.array([group.mean() for group in groups]) - model.mean_v)
     sigma_mv = 1e3 * (np.array([group.std(ddof=1) for group in groups]) - model.sigma_v)
     slope_mv = 1e3 * _slope_v(surrogate, sensing, pairs)
     expected_mv = 1e3 * model.sigma_v / np.sqrt(size)
     transformed = np.concatenate([_transform(groups[i], model, i) for i in range(len(groups))])
     return {
-        "reads": float(volts.size),
+        "reads": float(size.sum()),
         "mean_rms_mv": _rms(mean_mv),
         "mean_expected_mv": _rms(expected_mv),
         "mean_rms_counts": _rms(mean_mv / slope_mv),
@@ -81,9 +83,13 @@ def _slope_v(
 ) -> Float[np.ndarray, " point"]:
     """Volts a count: one more row that pulls BL, and for differential sensing one less that pulls BLB."""
     line, rows = surrogate.line, surrogate.rows
-    slope = np.abs(np.gradient(line.mean_v))
+    slope = np.maximum(np.abs(np.gradient(line.mean_v)), _LEAST_SLOPE_V)
     at = np.interp(pairs[:, 0], np.arange(rows + 1), slope)
     return at + (np.interp(pairs[:, 1], np.arange(rows + 1), slope) if sensing == "differential" else 0.0)
+
+
+_LEAST_SLOPE_V = 1e-6
+"""So that a mean that stands still gives a great number of counts and not infinity."""
 
 
 def _correlation(surrogate: Surrogate, reads: ColumnSamples) -> float:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from threading import Timer
 
+import h5py
 import numpy as np
 import pytest
 import xarray
 
 from cosim import hdf5
+from cosim.campaign import collect as collecting
 from cosim.campaign.collect import Progress, collect, plan
 from cosim.campaign.recipe import Campaign, load_campaign
+from cosim.campaign.sampling import Samples, Task
 from cosim.campaign.store import SampleStore
 from cosim.errors import InputError
 
@@ -117,7 +124,16 @@ def damages() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
     yield "cut", lambda raw: raw[: len(raw) // 2]
     yield "empty", lambda raw: b""
     yield "text", lambda raw: b"no HDF5 at all"
+    yield "link", lambda raw: linked()
     yield "zeros", lambda raw: raw[:1000] + bytes(len(raw) - 1000)
+
+
+def linked() -> bytes:
+    """What the reader refuses as unsafe: here it is only a shard that is not whole."""
+    with h5py.File("image", "w", driver="core", backing_store=False) as file:
+        file["sample"] = h5py.ExternalLink("/etc/passwd", "/")
+        file.flush()
+        return file.id.get_file_image()
 
 
 @pytest.mark.parametrize(("name", "damage"), list(damages()))
@@ -202,6 +218,27 @@ def test_stopping_the_iterator_keeps_what_is_done(done: Done, tmp_path: Path, ha
     assert again[0].done == each.fresh
     assert simulated(again) == 144 - each.fresh
     assert hash_of(run) == hash_of(done.folder)
+
+
+def test_stopping_does_not_wait_for_whole_tasks(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task may take minutes; between two of its samples it is told to stop."""
+
+    def endless(task: Task, *, stopped: Callable[[], bool]) -> Samples:
+        while not stopped():
+            time.sleep(0.01)
+            assert time.monotonic() - began < 20
+        raise CancelledError
+
+    began = time.monotonic()
+    monkeypatch.setattr(collecting, "run_task", endless)
+    progress = collect(done.campaign, tmp_path / "run", workers=2)
+    next(progress)
+    interrupt = Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(progress)
+    interrupt.join()
+    assert time.monotonic() - began < 10
 
 
 # --- Folders ---

@@ -95,7 +95,7 @@ def test_ctrl_c_stops_at_once_and_cleans_up(
     cosim: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
 ) -> None:
-    recipe, run = tiny_recipe(samples="64"), tmp_path / "run"
+    recipe, run = tiny_recipe(samples="32"), tmp_path / "run"
     process = start("characterize", recipe, "--out", run, "--workers", "2")
     wait_for(lambda: shards(run) >= 1, process)
     assert workers_in(tmp_path / "temporary")
@@ -113,7 +113,7 @@ def test_ctrl_c_stops_at_once_and_cleans_up(
     kept = shards(run)
     resumed = cosim("characterize", recipe, "--out", run)
     assert resumed.returncode == 0, resumed.stderr
-    assert f"384 samples in {run}/samples.h5: {384 - 16 * kept} simulated now" in resumed.stdout
+    assert f"192 samples in {run}/samples.h5: {192 - 16 * kept} simulated now" in resumed.stdout
 
 
 def test_a_second_run_in_the_same_folder_is_refused(

@@ -131,6 +131,8 @@ def test_a_failure_in_the_middle_of_the_bisection_is_the_sample_s(comparator_tas
     assert [STATUS[code] for code in found.columns["status"]] == ["timeout", "ok", "ok"]
     assert np.isnan(found.columns["offset_v"][0])
     assert found.failures == {0: "timeout: late"}
+    # The failed one ends at once; the others take two ends and as many halvings as they need.
+    assert len(stub.ran) == 4 + 2 * 4
 
 
 def test_a_real_comparator(comparator_task: Task, engine: Engine) -> None:

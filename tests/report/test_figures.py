@@ -26,6 +26,17 @@ def test_difference_is_composed_of_both_lines(whole_run: Path) -> None:
     assert bl.at.size == 2 * difference.at.size == 2 * 9 * 64
 
 
+def test_samples_lie_around_the_model(whole_run: Path) -> None:
+    run = load_run(whole_run)
+    for view in column.views(run.surrogate, run.reads):
+        some = view.at > 0
+        at = view.at[some].astype(int)
+        standard = (view.volts[some] - view.mean_v[at]) / view.sigma_v[at]
+        # The samples were drawn from this model: mean 0 +- 1 / root n and sigma 1 +- 1 / root 2n, five errors wide.
+        assert abs(standard.mean()) < 5 / np.sqrt(at.size)
+        assert abs(standard.std() - 1) < 5 / np.sqrt(2 * at.size)
+
+
 def test_dots_are_thinned_evenly(whole_run: Path) -> None:
     run = load_run(whole_run)
     view = column.views(run.surrogate, run.reads)[0]
@@ -63,7 +74,7 @@ def test_users_style_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         figure.subplots().plot([0, 1], [1, 2])
 
     before = svg.draw(paint, name="x", title="t")
-    monkeypatch.setitem(matplotlib.rcParams, "axes.titlesize", 30)
+    monkeypatch.setitem(matplotlib.rcParams, "grid.linestyle", "--")
     monkeypatch.setitem(matplotlib.rcParams, "lines.linewidth", 9)
     monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "path")
     assert svg.draw(paint, name="x", title="t") == before

@@ -65,6 +65,7 @@ def test_nothing_is_loaded_from_anywhere(text: str, parsed: Elements) -> None:
             if name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
                 assert value.startswith("#"), (tag, name, value)
             assert "url(" not in value.replace("url(#", ""), (tag, name, value)
+    assert [tag for tag, _ in parsed.elements].count("style") == 1  # an SVG's own would style the whole page
     assert "@import" not in text
     assert "@font-face" not in text
     outside = re.sub(r'xmlns="http://www\.w3\.org/2000/svg"', "", text)

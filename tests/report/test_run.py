@@ -70,7 +70,7 @@ def test_file_cut_short(run: Path, name: str, command: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("bits", "three"),
+        ("bits", "3"),
         ("seed", 1.5),
         ("network", 5),
         ("accuracy", {"value": 0.9, "low": 0.95, "high": 0.99, "n": 100}),
@@ -101,6 +101,26 @@ def test_levels_of_another_surrogate(run: Path) -> None:
     assert "cosim evaluate toy_mlp" in message
 
 
+def test_one_calibration_of_another_surrogate_is_left_out(run: Path) -> None:
+    path = run / "calibration-toy_mlp-differential-3bit.h5"
+    content = hdf5.read(path, filetype="cosim-calibration", major=1)
+    attributes = dict(content.attributes) | {"surrogate_sha256": "0" * 64}
+    hdf5.write(path, hdf5.Content(attributes, content.datasets), filetype="cosim-calibration", version=(1, 0))
+    assert "no calibration of this surrogate" in refusal(run)
+    of_another_surrogate(run, "differential")
+    assert {each.sensing for each in load_run(run).outcomes} == {"", "single_ended"}
+    text = write_page(run).read_text(encoding="utf-8")
+    assert "87.49" not in text
+    assert f"the outcomes of {path.name}" in text
+
+
+def test_outcome_that_a_new_fit_left_behind(run: Path) -> None:
+    of_another_surrogate(run, "single_ended")
+    found = load_run(run)
+    assert {each.sensing for each in found.outcomes} == {"", "differential"}
+    assert found.left_out == ("calibration-toy_mlp-single_ended-3bit.h5",)
+
+
 def test_samples_of_another_surrogate_are_not_drawn(run: Path) -> None:
     change_surrogate(run, samples_sha256="0" * 64)
     ideal_alone(run)
@@ -126,7 +146,7 @@ def test_samples_without_a_table(run: Path) -> None:
     [
         ("histogram", lambda table: 0 * table, "is empty"),
         ("centroid_mac", lambda table: table[:, :-1], "do not fit"),
-        ("histogram", lambda table: table[:, :-1], "not of 16 rows"),
+        ("histogram", lambda table: table[:, :-1], "expected 17"),
     ],
 )
 def test_levels_that_do_not_fit(run: Path, name: str, change, expected: str) -> None:
@@ -145,6 +165,15 @@ def change_surrogate(run: Path, **provenance: str) -> None:
     model = load_surrogate(run / "surrogate.h5")
     changed = Surrogate(model.line, model.comparators, model.validation, dict(model.provenance) | provenance)
     save_surrogate(changed, run / "surrogate.h5")
+
+
+def of_another_surrogate(run: Path, sensing: str) -> None:
+    path = run / "outcomes.json"
+    content = json.loads(path.read_text())
+    for outcome in content["outcomes"]:
+        if outcome["sensing"] == sensing:
+            outcome["surrogate_sha256"] = "0" * 64
+    path.write_text(json.dumps(content))
 
 
 def ideal_alone(run: Path) -> None:

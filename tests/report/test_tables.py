@@ -16,7 +16,7 @@ from cosim.stats import proportion
 
 def outcome(mode: str, right: int, n: int, sensing: str = "differential", bits: int = 3, seed: int = 0) -> Outcome:
     about = ("", 0) if mode == "ideal" else (sensing, bits)
-    return Outcome("net", "toy", mode, *about, seed, proportion(right, n), 10, 1.0, "k")
+    return Outcome("net", "toy", mode, *about, seed, proportion(right, n), 10, 1.0, "n", "s", "k")
 
 
 def test_loss_is_newcombes() -> None:

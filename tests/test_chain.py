@@ -1,0 +1,130 @@
+"""A run folder: nothing is done twice, and nothing old is taken for new."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cosim import chain
+from cosim.chain import Chosen
+from cosim.datasets import Images, Name, Split, load_images
+from cosim.errors import InputError
+from cosim.network.outcome import load_outcomes
+from cosim.surrogate.files import load_surrogate, save_surrogate
+from cosim.surrogate.model import Surrogate
+
+NETWORK = "fashion_mnist_mlp"
+
+
+@pytest.fixture(autouse=True)
+def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "CALIBRATION_IMAGES", 100)
+
+
+@pytest.fixture
+def surrogate(columns_of_64: Surrogate, tmp_path: Path) -> Path:
+    save_surrogate(columns_of_64, tmp_path / "surrogate.h5")
+    return tmp_path / "surrogate.h5"
+
+
+def chosen(**changes) -> Chosen:
+    return replace(Chosen(NETWORK, "iid", "differential", 3, 0, 50), **changes)
+
+
+def test_an_outcome_is_kept_and_found_again(surrogate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = surrogate.parent
+    first = chain.evaluated(run, chosen(), surrogate)
+    assert first.accuracy.n == 50
+    assert load_outcomes(run / "outcomes.json") == [first]
+    monkeypatch.setattr(chain, "evaluate", lambda *a, **k: pytest.fail("evaluated again"))
+    assert chain.evaluated(run, chosen(), surrogate) == first
+
+
+def test_another_choice_is_another_outcome(surrogate: Path) -> None:
+    run = surrogate.parent
+    outcomes = [chain.evaluated(run, chosen(), surrogate)]
+    for changes in (
+        {"seed": 1},
+        {"bits": 2},
+        {"sensing": "single_ended"},
+        {"mode": "nominal"},
+        {"images": 60},
+        {"mode": "ideal"},
+    ):
+        outcomes.append(chain.evaluated(run, chosen(**changes), surrogate))
+    assert len({each.key for each in outcomes}) == 7
+    assert load_outcomes(run / "outcomes.json") == outcomes
+
+
+def test_another_surrogate_replaces_calibration_and_outcome(surrogate: Path, columns_of_64: Surrogate) -> None:
+    run = surrogate.parent
+    first = chain.evaluated(run, chosen(), surrogate)
+    (kept,) = run.glob("calibration-*.h5")
+    before = kept.read_bytes()
+    line = replace(columns_of_64.line, sigma_v=8 * columns_of_64.line.sigma_v)
+    save_surrogate(replace(columns_of_64, line=line), surrogate)
+    second = chain.evaluated(run, chosen(), surrogate)
+    assert second.key != first.key
+    assert load_outcomes(run / "outcomes.json") == [second], "the old one is of another input"
+    assert kept.read_bytes() != before
+
+
+def test_a_damaged_calibration_is_made_again(surrogate: Path) -> None:
+    run = surrogate.parent
+    first = chain.calibrated(run, NETWORK, surrogate, "differential", 3)
+    (path,) = run.glob("calibration-*.h5")
+    path.write_bytes(path.read_bytes()[:-200])
+    second = chain.calibrated(run, NETWORK, surrogate, "differential", 3)
+    assert {group: levels.reference_v.tolist() for group, levels in first.levels.items()} == {
+        group: levels.reference_v.tolist() for group, levels in second.levels.items()
+    }
+
+
+def test_a_calibration_is_of_training_images(surrogate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits: list[str] = []
+
+    def load(name: Name, split: Split) -> Images:
+        splits.append(split)
+        return load_images(name, split)
+
+    monkeypatch.setattr(chain, "load_images", load)
+    kept = chain.calibrated(surrogate.parent, NETWORK, surrogate, "differential", 3)
+    assert splits == ["train"]
+    assert kept.provenance["split"] == "train"
+    assert kept.provenance["dataset"] == "fashion_mnist"
+
+
+def test_damaged_outcomes_are_refused_with_their_file(surrogate: Path) -> None:
+    run = surrogate.parent
+    for text in ("{", json.dumps({"filetype": "other"}), json.dumps([1])):
+        (run / "outcomes.json").write_text(text)
+        with pytest.raises(InputError, match=r"outcomes\.json: no outcomes file of version 1.*delete it"):
+            chain.evaluated(run, chosen(), surrogate)
+
+
+def test_the_fit_is_kept_until_the_samples_change(run_of_tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = chain.fitted(run_of_tiny)
+    before = path.read_bytes()
+    assert chain.fitted(run_of_tiny) == path
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-50])
+    chain.fitted(run_of_tiny)
+    assert load_surrogate(path).rows == 8
+    monkeypatch.setattr(chain, "FORMAT", 2)
+    monkeypatch.setattr(chain, "fit", lambda *a, **k: pytest.fail("fitted again, as it must"))
+    with pytest.raises(pytest.fail.Exception):
+        chain.fitted(run_of_tiny)
+
+
+def test_a_mode_with_a_circuit_needs_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="mode nominal needs a surrogate"):
+        chain.evaluated(tmp_path, chosen(mode="nominal"), None)
+
+
+def test_a_network_is_checked_before_hours_of_simulation() -> None:
+    chain.check_network(NETWORK)
+    with pytest.raises(InputError, match=r"there is no 'fashion_mlp\.h5'"):
+        chain.check_network("fashion_mlp")
