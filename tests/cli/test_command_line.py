@@ -97,7 +97,7 @@ def test_help_is_light() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.splitlines()[-1] == "HEAVY [] 0"
     assert all(verb in done.stdout for verb in VERBS)
-    # Issue 2 allows 0.5 s; computing time, so that a busy machine does not matter.
+    # 0.5 s is allowed; computing time, so that a busy machine does not matter.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
 
 

@@ -73,7 +73,7 @@ def test_bl_rises_and_blb_falls_with_the_count(run_deck: RunDeck, bench: ColumnB
     values = np.array([read(run_deck, bench, with_count(count))[:2, 0] for count in range(0, ROWS + 1, 8)])
     assert (np.diff(values[:, 0]) > 0.03).all()
     assert (np.diff(values[:, 1]) < -0.03).all()
-    # The figures of CIRCUITS.md's own card, without mismatch: near, not the same.
+    # The figures of the reference card, without mismatch: near, not the same.
     assert values[0, 0] == pytest.approx(0.254, abs=0.03)
     assert values[4, 0] == pytest.approx(0.594, abs=0.02)
     assert values[-1, 0] == pytest.approx(1.0, abs=1e-3)

@@ -30,7 +30,7 @@ def one(engine: Engine, deck: Deck, timeout_s: float = 30.0) -> Result:
 
 @pytest.mark.parametrize("make", [decks.rc, decks.column, decks.comparator])
 def test_engines_agree(make: Callable[[], Deck], run_deck: Callable[[Deck], np.ndarray]) -> None:
-    """Issue 2 asks for 1e-9 V: the same simulator, once through its library and once through its raw file."""
+    """1e-9 V is asked for: the same simulator, once through its library and once through its raw file."""
     deck = make()
     batch = one(open_engine("batch"), deck)
     assert isinstance(batch, Measured), batch

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from cosim.datasets import Images, load_images
+from cosim.datasets import FILES, Images, candidates, load_images
 from cosim.errors import InputError
 from cosim.hdf5 import content_hash, read
 from cosim.network.files import FILETYPE, load_network, save_network
@@ -18,6 +19,7 @@ from cosim.network.layers import Network
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign, binary_mlp
 from cosim.training.convert import export, to_torch
 
+ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (784, 70, 37, 10)
 
 
@@ -61,6 +63,23 @@ def assert_equals_torch(network: Network, module: nn.Sequential, images: np.ndar
         labels = values.argmax(1).numpy()
         assert np.array_equal(evaluate(network, part, labels, mode="ideal").predictions, labels)
     assert layer == len(network.layers) - 1
+
+
+@pytest.mark.parametrize(("name", "least"), [("fashion_mnist", 0.88), ("mnist", 0.984)])
+def test_shipped_network_is_as_good_as_its_card(name: Literal["fashion_mnist", "mnist"], least: float) -> None:
+    if name == "mnist" and not images_are_here(name):
+        pytest.skip("MNIST is not on this machine (no package brings it): COSIM_DATA, or cosim data fetch mnist")
+    test = load_images(name, "test")
+    found = evaluate(load_network(f"{name}_mlp"), test.images, test.labels, mode="ideal").accuracy
+    card = (ROOT / "models" / "networks" / f"{name}_mlp.card.md").read_text()
+    assert f"{100 * found.value:.2f} %" in card
+    assert found.value >= least
+    assert found.n == 10_000
+
+
+def images_are_here(name: Literal["fashion_mnist", "mnist"]) -> bool:
+    """Whether there is any file of the set: a damaged one is then an error, and no reason to skip."""
+    return any(next(candidates(name, file), None) for pair in FILES[name].values() for file in pair)
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist_mlp", "mnist_mlp"])
