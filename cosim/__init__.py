@@ -5,6 +5,7 @@ From an SRAM cell's netlist to a network's accuracy:
     cell = cosim.load_cell("xnor_8t")
     store = cosim.characterize(cell, "quick", out="runs/a")
     surrogate = cosim.fit(store)
+    surrogate.save("a.h5")
     network = cosim.load_network("fashion_mnist_mlp")
     calibration = cosim.calibrate(network, surrogate, training_images)
     result = cosim.evaluate(network, surrogate, images, labels, mode="iid", calibration=calibration)
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         save_surrogate,
     )
 
+    __version__: str
+
 __all__ = [
     "calibrate",
     "characterize",
@@ -43,6 +46,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The library's functions, imported on first use so that `import cosim` stays light."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cosim")
     if name not in __all__:
         raise AttributeError(f"module 'cosim' has no attribute {name!r}")
     return getattr(import_module("cosim.api"), name)

@@ -20,10 +20,11 @@ from cosim.network.files import load_network
 from cosim.network.inference import Evaluation
 from cosim.network.inference import evaluate as _evaluate
 from cosim.network.layers import Network
-from cosim.network.program import Mode
-from cosim.network.sensing import calibrate_network, readouts_of
+from cosim.network.program import MODES, Mode
+from cosim.network.sensing import calibrate_network, check_calibration, readouts_of
 from cosim.surrogate.calibration import Calibration
-from cosim.surrogate.files import load_surrogate, save_surrogate
+from cosim.surrogate.files import load_surrogate
+from cosim.surrogate.files import save_surrogate as _save_surrogate
 from cosim.surrogate.fit import fit as _fit
 from cosim.surrogate.model import Sensing, Surrogate
 
@@ -77,6 +78,15 @@ def fit(store: SampleStore | str | Path, *, max_failure_rate: float = 0.01) -> S
     return _fit(store.path if isinstance(store, SampleStore) else Path(store), max_failure_rate=max_failure_rate)
 
 
+def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
+    """Write a surrogate as an HDF5 file, which is there completely or not at all; `surrogate.save(path)` is the same.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    _save_surrogate(surrogate, Path(path))
+
+
 def calibrate(
     network: Network,
     surrogate: Surrogate,
@@ -85,8 +95,13 @@ def calibrate(
     sensing: Sensing = "differential",
     bits: int = 3,
 ) -> Calibration:
-    """The sense amplifier's levels for a network, from training images; see `calibrate_network`."""
-    return calibrate_network(network, surrogate, training_images, sensing=sensing, bits=bits)
+    """The sense amplifier's levels for a network, from training images; see `calibrate_network`.
+
+    Raises:
+        InputError: The images do not fit the network, bits is outside 1..6, or there is no such sensing.
+    """
+    about = {"network": network.name}
+    return calibrate_network(network, surrogate, training_images, sensing=sensing, bits=bits, provenance=about)
 
 
 def evaluate(
@@ -109,13 +124,18 @@ def evaluate(
         seed: Of the draws in iid; an image's result depends on the seed and its place in `images` alone.
 
     Raises:
-        InputError: Something does not fit, or the surrogate or the calibration is missing.
+        InputError: Something does not fit, the surrogate or the calibration is missing, the calibration is of
+            another network, or there is no such mode (yet).
     """
+    if mode not in MODES:
+        what = "is not there yet" if str(mode) == "die" else "is none"
+        raise InputError(f"mode {mode!r} {what}, expected one of {', '.join(MODES)}")
     if mode == "ideal":
         return _evaluate(network, images, labels, mode=mode, threads=threads)
     if surrogate is None or calibration is None:
         missing = "a surrogate" if surrogate is None else "a calibration"
         raise InputError(f"mode {mode} needs {missing}", hint="cosim.calibrate(network, surrogate, training_images)")
+    check_calibration(network, calibration)
     readouts = readouts_of(surrogate, calibration)
     return _evaluate(
         network, images, labels, mode=mode, readouts=readouts, seed=seed, threads=threads, rows=surrogate.rows

@@ -1,4 +1,4 @@
-"""Files that are there completely or not at all."""
+"""Files that are there completely or not at all, and the folders for them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ from pathlib import Path
 
 from cosim.errors import InputError
 from cosim.text_files import reason
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, made with its parents where it is not there; called just before the first file goes into it.
+
+    Raises:
+        InputError: It cannot be made, or something else has its name.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise InputError("expected a folder, got a file", place=str(path), hint="choose another folder") from error
+    except (OSError, ValueError) as error:
+        hint = "choose a folder that can be written"
+        raise InputError(f"the folder cannot be made: {reason(error)}", place=str(path), hint=hint) from error
+    return path
 
 
 def replace_file(path: Path, raw: bytes) -> None:

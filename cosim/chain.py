@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cosim import hdf5, resources
+from cosim.atomic import make_folder
 from cosim.campaign.filetypes import SAMPLES
 from cosim.datasets import Name, load_images
 from cosim.errors import CosimError, InputError
@@ -55,13 +59,10 @@ def fitted(run: Path, *, max_failure_rate: float = 0.01) -> Path:
     """The surrogate of a run's samples; fitted now unless it is there and of these samples."""
     path = run / "surrogate.h5"
     samples = _hash_of(run / "samples.h5", SAMPLES)
-    if path.exists():
-        try:
-            kept = load_surrogate(path).provenance
-            if (kept.get("samples_sha256"), kept.get("fit_format")) == (samples, FORMAT):
-                return path
-        except CosimError:
-            pass  # damaged or of another version: fit again
+    with suppress(CosimError):  # not there, damaged or of another version: fit now
+        kept = load_surrogate(path).provenance
+        if (kept.get("samples_sha256"), kept.get("fit_format")) == (samples, FORMAT):
+            return path
     surrogate = fit(run, max_failure_rate=max_failure_rate)
     marked = Surrogate(
         surrogate.line, surrogate.comparators, surrogate.validation, dict(surrogate.provenance) | {"fit_format": FORMAT}
@@ -71,7 +72,11 @@ def fitted(run: Path, *, max_failure_rate: float = 0.01) -> Path:
 
 
 def calibrated(run: Path, network_name: str, surrogate_path: Path, sensing: Sensing, bits: int) -> Calibration:
-    """The levels for a network; made now from training images unless they are there and of the same input."""
+    """The levels for a network; made now from training images unless they are there and of the same input.
+
+    Raises:
+        InputError: The levels lie beyond what was measured, which keeps nothing, or the folder cannot be written.
+    """
     network, network_hash = _network(network_name)
     about: dict[str, str | int | float] = {
         "network": network.name,
@@ -82,16 +87,15 @@ def calibrated(run: Path, network_name: str, surrogate_path: Path, sensing: Sens
         "calibration_format": FORMAT,
     }
     path = run / f"calibration-{network.name}-{sensing}-{bits}bit.h5"
-    if path.exists():
-        try:
-            kept = load_calibration(path)
-            if all(kept.provenance.get(name) == value for name, value in about.items()):
-                return kept
-        except CosimError:
-            pass  # damaged or of another version: calibrate again
+    with suppress(CosimError):  # not there, damaged or of another version: calibrate now
+        kept = load_calibration(path)
+        if all(kept.provenance.get(name) == value for name, value in about.items()):
+            return kept
     images = load_images(dataset_of(network), "train").images[:CALIBRATION_IMAGES]
     surrogate = load_surrogate(surrogate_path)
     calibration = calibrate_network(network, surrogate, images, sensing=sensing, bits=bits, provenance=about)
+    readouts_of(surrogate, calibration)  # What cannot be read is refused before it is kept.
+    make_folder(run)
     save_calibration(calibration, path)
     return calibration
 
@@ -100,9 +104,9 @@ def evaluated(run: Path, chosen: Chosen, surrogate_path: Path | None) -> Outcome
     """The accuracy of a network on its test images; evaluated now unless it is among the run's outcomes.
 
     Raises:
-        InputError: A mode other than ideal without a surrogate, or images that are not there.
+        InputError: A mode other than ideal without a surrogate, images that are not there or fewer than asked for,
+            or a folder that cannot be written.
     """
-    run.mkdir(parents=True, exist_ok=True)
     network, network_hash = _network(chosen.network)
     key = _key(chosen, network_hash, surrogate_path)
     kept = load_outcomes(run / "outcomes.json")
@@ -141,6 +145,7 @@ def dataset_of(network: Network) -> Name:
 def _evaluate(
     run: Path, chosen: Chosen, network: Network, network_hash: str, surrogate_path: Path | None, key: str
 ) -> Outcome:
+    images, labels = _test_images(network, chosen.images)
     readouts, rows, ideal, surrogate_hash = None, 64, chosen.mode == "ideal", ""
     if not ideal:
         if surrogate_path is None:
@@ -148,8 +153,7 @@ def _evaluate(
         calibration = calibrated(run, chosen.network, surrogate_path, chosen.sensing, chosen.bits)
         surrogate, surrogate_hash = load_surrogate(surrogate_path), _hash_of(surrogate_path, SURROGATE)
         readouts, rows = readouts_of(surrogate, calibration), surrogate.rows
-    test = load_images(dataset_of(network), "test")
-    images, labels = test.images[: chosen.images], test.labels[: chosen.images]
+    make_folder(run)  # Now, and not after the evaluation.
     found = evaluate(network, images, labels, mode=chosen.mode, readouts=readouts, seed=chosen.seed, rows=rows)
     return Outcome(
         network=network.name,
@@ -165,6 +169,14 @@ def _evaluate(
         surrogate_sha256=surrogate_hash,
         key=key,
     )
+
+
+def _test_images(network: Network, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The first test images and their labels; all where the count is None."""
+    test = load_images(dataset_of(network), "test")
+    if count is not None and not 1 <= count <= len(test.labels):
+        raise InputError(f"{count} test images asked for, {test.name} has {len(test.labels)}")
+    return test.images[:count], test.labels[:count]
 
 
 def _place(outcome: Outcome) -> tuple[object, ...]:

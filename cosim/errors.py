@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+# Colours and other commands to a terminal, whole; then what is left of control characters and marks that turn the
+# direction of writing, and halves of characters, which no terminal can print.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class CosimError(Exception):
     """Base of all errors that this library raises on purpose.
@@ -21,15 +28,13 @@ class CosimError(Exception):
         super().__init__(message, place, hint)
 
     def __str__(self) -> str:
-        """One line: place, message, hint.
+        """One line: place, message, hint; without control characters, whatever file or name they came from.
 
         >>> print(InputError("width_m must be positive, got -1", place="cell.toml:3:1", hint="give metres"))
         cell.toml:3:1: width_m must be positive, got -1 (give metres)
         """
-        line = f"{self.place}: {self.message}" if self.place else self.message
-        if self.hint:
-            line = f"{line} ({self.hint})"
-        return " ".join(line.split())
+        place, message, hint = (_plain(text or "") for text in (self.place, self.message, self.hint))
+        return f"{f'{place}: ' if place else ''}{message}{f' ({hint})' if hint else ''}"
 
 
 class InputError(CosimError):
@@ -54,3 +59,7 @@ class EngineMissingError(CosimError):
     """ngspice is missing or too old. Exit code 5."""
 
     exit_code = 5
+
+
+def _plain(text: str) -> str:
+    return _UNPRINTABLE.sub("", " ".join(_ESCAPES.sub("", text).split()))

@@ -33,4 +33,5 @@ def proportion(successes: int, n: int, z: float = 1.959963984540054) -> Estimate
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n)
+    # Rounding may put an end of the interval past the share, at 0 and at n of n.
+    return Estimate(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)), n)

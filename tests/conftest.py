@@ -137,7 +137,7 @@ def columns_of_64() -> Surrogate:
     n, level_v = np.arange(65.0), np.linspace(-0.9, 1.1, 9)
     none = np.zeros(65)
     line = LineModel(1 - 0.6 * n / (n + 32), 1.5e-3 * np.sqrt(n), none, none, none, none)
-    comparator = ComparatorModel("ideal", level_v, 0 * level_v, np.full(9, 0.01), np.full(9, 1e-3), 64)
+    comparator = ComparatorModel("ideal", level_v, 0 * level_v, np.full(9, 0.01), np.zeros(9), np.full(9, 1e-3), 64)
     return Surrogate(line, {"single_ended": comparator, "differential": comparator}, {}, {})
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +125,54 @@ def test_what_is_missing_is_said(surrogate: Surrogate, images: np.ndarray, label
         cosim.evaluate(network, surrogate, images, labels, mode="nominal")
     with pytest.raises(InputError, match="bits = 9, expected 1 to 6"):
         cosim.calibrate(network, surrogate, images, bits=9)
+
+
+def test_a_calibration_of_another_network_is_refused(
+    surrogate: Surrogate, calibration: Calibration, images: np.ndarray, labels: np.ndarray
+) -> None:
+    network = cosim.load_network("fashion_mnist_mlp")
+    with pytest.raises(InputError, match="a calibration of network fashion_mnist_mlp, expected one of mnist_mlp"):
+        cosim.evaluate(cosim.load_network("mnist_mlp"), surrogate, images, labels, calibration=calibration)
+    fewer = dict(list(calibration.levels.items())[:1])
+    for about in ({"network": network.name}, {}):
+        cut = replace(calibration, levels=fewer, provenance=about)
+        with pytest.raises(InputError, match=r"a calibration of layers \w+, expected dense2, dense3"):
+            cosim.evaluate(network, surrogate, images, labels, calibration=cut)
+
+
+def test_names_that_are_no_names_are_refused() -> None:
+    """In a process of its own: here beartype would be first."""
+    code = """
+import numpy as np, cosim
+network, surrogate = cosim.load_network("fashion_mnist_mlp"), cosim.load_surrogate("xnor_8t")
+images, labels = np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.uint8)
+for call in (
+    lambda: cosim.calibrate(network, surrogate, images, sensing="diff"),
+    lambda: cosim.evaluate(network, surrogate, images, labels, mode="die"),
+    lambda: cosim.evaluate(network, surrogate, images, labels, mode="perfect"),
+):
+    try:
+        call()
+    except cosim.errors.InputError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "sensing must be one of single_ended, differential, got 'diff'",
+        "mode 'die' is not there yet, expected one of ideal, nominal, iid",
+        "mode 'perfect' is none, expected one of ideal, nominal, iid",
+    ]
+
+
+def test_a_surrogate_is_saved_by_itself_or_by_name(
+    surrogate: Surrogate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    surrogate.save("a.h5")
+    cosim.save_surrogate(surrogate, "b.h5")
+    for name in ("a.h5", "b.h5"):
+        np.testing.assert_array_equal(cosim.load_surrogate(name).line.mean_v, surrogate.line.mean_v)
+
+
+def test_the_version() -> None:
+    assert cosim.__version__ == version("cosim")

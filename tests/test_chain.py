@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cosim import chain
@@ -128,3 +129,26 @@ def test_a_network_is_checked_before_hours_of_simulation() -> None:
     chain.check_network(NETWORK)
     with pytest.raises(InputError, match=r"there is no 'fashion_mlp\.h5'"):
         chain.check_network("fashion_mlp")
+
+
+def test_levels_that_cannot_be_read_are_not_kept(columns_of_64: Surrogate, tmp_path: Path) -> None:
+    """A comparator measured over too few levels: the next report must not meet a calibration that nothing used."""
+    narrow = replace(columns_of_64.comparators["differential"], level_v=np.linspace(0.9, 1.1, 9))
+    path, run = tmp_path / "narrow.h5", tmp_path / "run"
+    save_surrogate(replace(columns_of_64, comparators={"differential": narrow}), path)
+    with pytest.raises(InputError, match="was measured from"):
+        chain.evaluated(run, chosen(), path)
+    assert not run.exists()
+
+
+def test_more_images_than_there_are_make_nothing(surrogate: Path) -> None:
+    for count in (0, -1, 10_001):
+        with pytest.raises(InputError, match=f"{count} test images asked for, fashion_mnist has 10000"):
+            chain.evaluated(surrogate.parent / "run", chosen(images=count), surrogate)
+    assert not (surrogate.parent / "run").exists()
+
+
+def test_outcomes_nested_without_end_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "outcomes.json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match=r"outcomes\.json: no outcomes file of version 1: nested too deep"):
+        load_outcomes(tmp_path / "outcomes.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -13,14 +14,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cosim import hdf5
-from cosim.campaign.filetypes import SAMPLES
-from cosim.campaign.points import key_of, points_of
+from cosim.campaign.points import circuit_of, key_of, points_of
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task, run_task
-from cosim.campaign.store import SampleStore, merge, tasks_hash
-from cosim.errors import CosimError, InputError
-from cosim.spice.engine import open_engine
+from cosim.campaign.store import SampleStore, merge, merged
+from cosim.errors import InputError
+from cosim.spice.engine import Failed, open_engine
 
 TASK_SAMPLES = 16
 """Samples a task: about two seconds of work, which is what a kill can lose."""
@@ -31,11 +30,12 @@ class Progress:
     """How far a collection is.
 
     Args:
-        done: Samples on disk.
+        done: Samples on disk, less those that are run again.
         fresh: Samples simulated by this call.
-        failed: Samples of this call without values.
-        flipped: Samples of this call with flipped cells.
+        failed: Samples of `done` without values.
+        flipped: Samples of `done` with flipped cells.
         seconds: Since this call began.
+        failure: The most frequent failure with its number and one of its details; empty without any.
     """
 
     done: int
@@ -45,6 +45,7 @@ class Progress:
     flipped: int
     seconds: float
     label: str
+    failure: str = ""
 
     @property
     def rate(self) -> float:
@@ -77,13 +78,17 @@ def collect(
     A killed run loses the tasks that were under way and nothing else. The samples depend on the recipe and the
     circuits alone: not on the executor, the number of workers or the order of completion.
 
+    Timeouts and crashes may be the machine's doing: the next run simulates their tasks again, and this one takes
+    them as they are.
+
     Args:
         executor: Runs the tasks; by default threads that each drive one ngspice process.
         workers: Threads of the default executor; by default one a core.
 
     Raises:
         EngineMissingError: ngspice is not installed.
-        InputError: The folder cannot be written, another run is at work in it, or no worker is asked for.
+        InputError: The folder cannot be written, another run is at work in it, no worker is asked for, or ngspice
+            refuses the deck of a circuit without mismatch.
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers = {workers}, expected at least 1")
@@ -94,24 +99,70 @@ def collect(
     with _locked(out):
         store.sweep()
         tasks = plan(campaign, version)
-        missing = [task for task in tasks if not store.has(task)]
-        total = sum(task.stop - task.start for task in tasks)
-        done = total - sum(task.stop - task.start for task in missing)
-        yield from _simulate(missing, store, done, total, executor, workers)
-        if missing or not _merged(store, tasks):
+        tally = _Tally(sum(task.stop - task.start for task in tasks))
+        missing: list[Task] = []
+        for task in tasks:
+            samples = store.settled(task)
+            if samples is None:
+                missing.append(task)
+            else:
+                tally.add(samples)
+        _check_decks(missing, campaign)
+        yield from _simulate(missing, store, tally, executor, workers)
+        if missing or not merged(store, campaign, tasks):
             merge(store, campaign, tasks, version)
 
 
+class _Tally:
+    """Counts what is on disk, task by task."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.failed, self.flipped = total, 0, 0, 0
+        self._reasons: Counter[str] = Counter()
+        self._details: dict[str, str] = {}
+
+    def add(self, samples: Samples) -> None:
+        """Count a task's samples."""
+        status = samples.columns["status"]
+        self.done += status.size
+        self.failed += int((status > 1).sum())
+        self.flipped += int((status == 1).sum())
+        for text in samples.failures.values():
+            reason, _, detail = text.partition(": ")
+            if reason != "flipped":
+                self._reasons[reason] += 1
+                self._details.setdefault(reason, detail)
+
+    def progress(self, fresh: int, seconds: float, label: str) -> Progress:
+        """What is counted until now."""
+        failure = ""
+        if self._reasons:
+            ((reason, count),) = self._reasons.most_common(1)
+            failure = f"{count} {reason}: {self._details[reason]}"
+        return Progress(self.done, self.total, fresh, self.failed, self.flipped, seconds, label, failure)
+
+
+def _check_decks(missing: list[Task], campaign: Campaign) -> None:
+    """Refuse a netlist that ngspice does not take, before every sample of it fails."""
+    points = {circuit_of(task.point): task.point for task in reversed(missing)}
+    if not points:
+        return
+    engine = open_engine(campaign.recipe.engine)
+    try:
+        for point in points.values():
+            (result,) = engine.run([point.nominal_deck()], timeout_s=campaign.recipe.timeout_s)
+            if isinstance(result, Failed) and result.reason == "bad_deck":
+                message = f"ngspice refuses {point.label}: {result.detail}"
+                raise InputError(message, place=campaign.place, hint="cosim check FOLDER says more")
+    finally:
+        engine.close()
+
+
 def _simulate(
-    missing: list[Task],
-    store: SampleStore,
-    done: int,
-    total: int,
-    executor: Executor | None,
-    workers: int | None,
+    missing: list[Task], store: SampleStore, tally: _Tally, executor: Executor | None, workers: int | None
 ) -> Iterator[Progress]:
-    began, fresh, failed, flipped = time.monotonic(), 0, 0, 0
-    yield Progress(done, total, 0, 0, 0, 0.0, "starting")
+    began, fresh = time.monotonic(), 0
+    yield tally.progress(0, 0.0, "starting")
     if not missing:
         return
     stop = threading.Event()
@@ -124,26 +175,15 @@ def _simulate(
         for future in as_completed(futures):
             samples = future.result()
             store.save(samples)
-            count = samples.task.stop - samples.task.start
-            done, fresh = done + count, fresh + count
-            failed += int((samples.columns["status"] > 1).sum())
-            flipped += int((samples.columns["status"] == 1).sum())
-            yield Progress(done, total, fresh, failed, flipped, time.monotonic() - began, samples.task.point.label)
+            tally.add(samples)
+            fresh += samples.task.stop - samples.task.start
+            yield tally.progress(fresh, time.monotonic() - began, samples.task.point.label)
     finally:
         stop.set()
         for future in futures:
             future.cancel()
         if executor is None:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _merged(store: SampleStore, tasks: list[Task]) -> bool:
-    """Whether `samples.h5` is there, whole and made of just these tasks."""
-    try:
-        content = hdf5.read(store.path, filetype=SAMPLES[0], major=SAMPLES[1][0])
-    except CosimError:
-        return False
-    return content.attributes.get("tasks") == tasks_hash(tasks)
 
 
 def cores() -> int:

@@ -153,6 +153,11 @@ def points_of(campaign: Campaign) -> tuple[Point, ...]:
     return (*columns, *comparators)
 
 
+def circuit_of(point: Point) -> str:
+    """What a point simulates: `column`, or its comparator's name; points of one circuit differ in values alone."""
+    return "column" if isinstance(point, ColumnPoint) else point.amplifier
+
+
 def generator_of(seed: int, identity: tuple[str | int | float, ...], sample: int) -> np.random.Generator:
     """The generator of one sample: `SeedSequence(seed, spawn_key=(point, sample))`, point = hash of identity."""
     point = int.from_bytes(hashlib.sha256(repr(identity).encode()).digest()[:4], "little")

@@ -22,6 +22,9 @@ from cosim.spice.engine import EngineName
 FEWEST_COUNTS = 6
 """Different counts of pulling rows, on either line, that a fit needs."""
 
+LARGEST_SEED = 2**63 - 1
+"""Files store the seed as a signed integer of 64 bits."""
+
 Positive = Annotated[float, Field(gt=0)]
 Sensing = Literal["single_ended", "differential"]
 
@@ -40,7 +43,7 @@ class ColumnRecipe:
 
     Args:
         n_minus: The counts; the others pull BLB.
-        samples: Samples a count; the last quarter is held out of the fit.
+        samples: Samples a count; every fourth one is held out of the fit.
     """
 
     n_minus: tuple[Annotated[int, Field(ge=0)], ...]
@@ -61,7 +64,7 @@ class ComparatorRecipe:
     Args:
         level_v: References in volts; for differential sensing the wanted BL - BLB.
         range_v: The bisection starts at -range_v and +range_v around the level.
-        tolerance_v: Half the last bracket.
+        tolerance_v: Half the last bracket; a microvolt is finer than ngspice's own tolerance.
     """
 
     amplifier: str
@@ -69,7 +72,7 @@ class ComparatorRecipe:
     level_v: Annotated[tuple[float, ...], Field(min_length=2)]
     samples: Annotated[int, Field(ge=16)]
     range_v: Positive = 0.32
-    tolerance_v: Positive = 0.5e-3
+    tolerance_v: Annotated[float, Field(ge=1e-6)] = 0.5e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Recipe:
     """One characterization: a cell in a process at one operating point, and its comparators."""
 
     title: str
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)]
     cell: str
     process: str
     column: ColumnRecipe

@@ -124,6 +124,8 @@ def _comparator_sample(task: Task, index: int, engine: Engine) -> Row:
         return {"sample": index, "status": STATUS.index("out_of_range"), "offset_v": np.nan, "detail": detail}
     while failed is None and high_v - low_v > 2 * point.tolerance_v:
         middle_v = (low_v + high_v) / 2
+        if middle_v in (low_v, high_v):
+            break  # the two are neighbours: no number lies between them
         answer = decides(middle_v)
         if isinstance(answer, Failed):
             failed = answer

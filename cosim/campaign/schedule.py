@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cosim.campaign.collect import cores, plan
-from cosim.campaign.points import ColumnPoint, ComparatorPoint, Point
+from cosim.campaign.points import ColumnPoint, ComparatorPoint, Point, circuit_of
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.store import SampleStore
 from cosim.errors import InputError
@@ -59,20 +59,16 @@ def schedule(campaign: Campaign, out: Path, *, workers: int | None = None) -> Sc
             points[task.point.label] = (task.point, samples + here, done + (here if store.has(task) else 0))
         seconds: dict[str, float] = {}
         for point, _, _ in points.values():
-            if _kind(point) not in seconds:
-                seconds[_kind(point)] = _time_of(point, engine, campaign)
+            if circuit_of(point) not in seconds:
+                seconds[circuit_of(point)] = _time_of(point, engine, campaign)
     finally:
         engine.close()
     planned = [
-        PlannedPoint(label, samples, done, seconds[_kind(point)], (samples - done) * seconds[_kind(point)] / count)
+        PlannedPoint(label, samples, done, sample_s, (samples - done) * sample_s / count)
         for label, (point, samples, done) in points.items()
+        for sample_s in (seconds[circuit_of(point)],)
     ]
     return Schedule(tuple(planned), count, sum(point.left_s for point in planned))
-
-
-def _kind(point: Point) -> str:
-    """Points of one kind take the same time: all columns of a campaign, and each of its comparators."""
-    return "column" if isinstance(point, ColumnPoint) else point.amplifier
 
 
 def _time_of(point: Point, engine: Engine, campaign: Campaign) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from cosim import hdf5
-from cosim.campaign.filetypes import SAMPLES, SHARD, STATUS
+from cosim.campaign.filetypes import SAMPLES, SHARD, STATUS, TRANSIENT
 from cosim.campaign.points import ComparatorPoint, Point
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task
@@ -54,12 +54,16 @@ class SampleStore:
         return self.folder / "samples.h5"
 
     def has(self, task: Task) -> bool:
-        """Whether the task's shard is there and whole; a damaged one is done again, whatever it holds."""
+        """Whether the task needs no run: its shard is there and whole, without a timeout or a crash."""
+        return self.settled(task) is not None
+
+    def settled(self, task: Task) -> Samples | None:
+        """A task's samples if it `has` them; a damaged shard is done again, whatever it holds."""
         try:
-            self.load(task)
+            samples = self.load(task)
         except CosimError:
-            return False
-        return True
+            return None
+        return None if np.isin(samples.columns["status"], TRANSIENT).any() else samples
 
     def save(self, samples: Samples) -> None:
         """Write a task's shard; it appears whole or not at all."""
@@ -86,7 +90,13 @@ class SampleStore:
         expected = np.arange(task.start, task.stop)
         if content.attributes.get("key") != task.key or not np.array_equal(columns.get("sample", ()), expected):
             raise InputError("the shard is of another task", place=str(path))
-        failures = {int(index): text for index, text in json.loads(str(content.attributes["failures"])).items()}
+        if columns.get("status", np.empty(0)).shape != expected.shape:
+            raise InputError("the shard has no status of each sample", place=str(path))
+        try:
+            texts = json.loads(str(content.attributes["failures"]))
+            failures = {int(index): str(text) for index, text in texts.items()}
+        except (KeyError, ValueError, AttributeError, RecursionError) as error:
+            raise InputError("the shard's failures are not one text a sample", place=str(path)) from error
         return Samples(task, columns, failures)
 
     def sweep(self) -> None:
@@ -117,6 +127,15 @@ def merge(store: SampleStore, campaign: Campaign, tasks: list[Task], engine_vers
     }
     hdf5.write(store.path, hdf5.Content(attributes, datasets), filetype=SAMPLES[0], version=SAMPLES[1])
     return store.path
+
+
+def merged(store: SampleStore, campaign: Campaign, tasks: list[Task]) -> bool:
+    """Whether `samples.h5` is there, whole, made of just these tasks, and says so with this recipe's text."""
+    try:
+        about = hdf5.read(store.path, filetype=SAMPLES[0], major=SAMPLES[1][0]).attributes
+    except CosimError:
+        return False
+    return (about.get("tasks"), about.get("recipe_sha256")) == (tasks_hash(tasks), _sha256(campaign.text))
 
 
 def tasks_hash(tasks: list[Task]) -> str:

@@ -22,6 +22,7 @@ from cosim.circuit.contract import (
     load_subcircuit,
 )
 from cosim.circuit.folders import circuit_folder
+from cosim.circuit.names import Line, Word, folder_name
 from cosim.circuit.process import Process
 from cosim.circuit.subcircuit import Subcircuit
 from cosim.config import load_toml
@@ -33,10 +34,10 @@ Positive = Annotated[float, Field(gt=0)]
 class AmplifierPorts:
     """The ports of a comparator by role; the first output ends high when the decision is +1."""
 
-    clock: str
-    outputs: tuple[str, str]
-    supply: str
-    ground: str
+    clock: Word
+    outputs: Annotated[tuple[Word, ...], Field(min_length=2, max_length=2)]
+    supply: Word
+    ground: Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class SenseAmplifier:
         Raises:
             InputError: The process has no transistor of a type.
         """
-        return device_sigmas(self.devices, self.parameters, process)
+        return device_sigmas(self.devices, self.parameters, process, ContractFile(self.path))
 
 
 def load_amplifier(name_or_folder: str | Path) -> SenseAmplifier:
@@ -133,7 +134,7 @@ def load_amplifier(name_or_folder: str | Path) -> SenseAmplifier:
         raise file.error(("inputs",), "no input has a share of the differential")
     devices = check_mismatch(file, subcircuit, contract.parameters, contract.mismatch)
     return SenseAmplifier(
-        name=folder.resolve().name,
+        name=folder_name(folder),
         title=contract.title,
         subcircuit=subcircuit,
         ports=contract.ports,
@@ -148,13 +149,13 @@ def load_amplifier(name_or_folder: str | Path) -> SenseAmplifier:
 
 @dataclass(frozen=True, slots=True)
 class _AmplifierFile:
-    title: str
-    netlist: str
-    subcircuit: str
+    title: Line
+    netlist: Line
+    subcircuit: Word
     ports: AmplifierPorts
-    inputs: dict[str, InputShare]
-    parameters: dict[str, float]
-    mismatch: dict[str, MismatchEntry]
+    inputs: dict[Word, InputShare]
+    parameters: dict[Word, float]
+    mismatch: dict[Word, MismatchEntry]
     defaults: AmplifierDefaults
     ranges: AmplifierRanges = field(default_factory=AmplifierRanges)
 

@@ -6,18 +6,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cosim.circuit.contract import MismatchEntry, check_shifts, mismatch_shifts
 from cosim.circuit.contract_file import ContractFile
+from cosim.circuit.names import Word
 from cosim.circuit.process import Process
 from cosim.circuit.subcircuit import Subcircuit
+
+_SMALLEST_F, _LARGEST_F = 1e-18, 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class CapacitorEntry:
     """A capacitor with mismatch as a contract writes it: its type and the parameters of its value and deviation."""
 
-    type: str
-    value: str
-    shift: str
+    type: Word
+    value: Word
+    shift: Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +73,20 @@ def check_capacitors(
     subcircuit: Subcircuit,
     parameters: Mapping[str, float],
     entries: Mapping[str, CapacitorEntry],
+    mismatch: Mapping[str, MismatchEntry],
 ) -> tuple[CapacitorDevice, ...]:
     """The capacitors with mismatch, in the contract's order.
 
+    Args:
+        file: The contract.
+        subcircuit: What it describes.
+        parameters: Its sizes.
+        entries: Its capacitors.
+        mismatch: Its transistors, whose shifts the capacitors may not share.
+
     Raises:
-        InputError: A capacitor or a parameter is not in the subcircuit, or the capacitance has no value.
+        InputError: A capacitor or a parameter is not in the subcircuit, the capacitance has no value or none of a
+            cell, or two devices share a shift.
     """
     for name, entry in entries.items():
         keys = ("capacitors", name)
@@ -82,4 +95,11 @@ def check_capacitors(
         file.require(entry.value, subcircuit.parameters, (*keys, "value"), "parameter")
         if entry.value not in parameters:
             raise file.error((*keys, "value"), f"{entry.value!r} has no value in [parameters]")
+        if not _SMALLEST_F <= parameters[entry.value] <= _LARGEST_F:
+            message = f"{entry.value}: expected 1e-18..1e-6 F, got {parameters[entry.value]:g}"
+            raise file.error(("parameters", entry.value), message)
+    own = {("capacitors", name, "shift"): entry.shift for name, entry in entries.items()}
+    if own:
+        with_transistors = mismatch_shifts(mismatch) | own
+        check_shifts(file, parameters, with_transistors)
     return tuple(CapacitorDevice(name, entry.type, entry.value, entry.shift) for name, entry in entries.items())

@@ -15,6 +15,7 @@ from cosim.circuit.contract import MismatchDevice, check_mismatch, device_sigmas
 from cosim.circuit.contract_file import ContractFile
 from cosim.circuit.folders import circuit_folder
 from cosim.circuit.line_device import Clamp, LineDevice, Phases, RowDac
+from cosim.circuit.names import folder_name
 from cosim.circuit.process import Process
 from cosim.circuit.subcircuit import Subcircuit
 from cosim.config import load_toml
@@ -72,12 +73,16 @@ class Cell:
         """Standard deviation of each device with mismatch: thresholds in volts, capacitors relative to themselves.
 
         Raises:
-            InputError: The process has no transistor or capacitor of a type.
+            InputError: The process has no transistor or capacitor of a type; with the contract's line.
         """
         transistors = tuple(device for device in self.devices if isinstance(device, MismatchDevice))
         capacitors = [device for device in self.devices if isinstance(device, CapacitorDevice)]
-        own = [device.sigma(self.parameters, process) for device in capacitors]
-        return np.concatenate([device_sigmas(transistors, self.parameters, process), own])
+        file = ContractFile(self.path)
+        own: list[float] = []
+        for device in capacitors:
+            with file.at(("capacitors", device.name, "type")):
+                own.append(device.sigma(self.parameters, process))
+        return np.concatenate([device_sigmas(transistors, self.parameters, process, file), own])
 
     def states(self, product: int) -> tuple[tuple[int, int], ...]:
         """The (weight, input) pairs that give a product, as far as the cell has a drive for the input.
@@ -108,9 +113,9 @@ def load_cell(name_or_folder: str | Path) -> Cell:
     subcircuit = load_subcircuit(file, contract.netlist, contract.subcircuit)
     line_ports = check_cell(file, contract, subcircuit)
     transistors = check_mismatch(file, subcircuit, contract.parameters, contract.mismatch)
-    capacitors = check_capacitors(file, subcircuit, contract.parameters, contract.capacitors)
+    capacitors = check_capacitors(file, subcircuit, contract.parameters, contract.capacitors, contract.mismatch)
     return Cell(
-        name=folder.resolve().name,
+        name=folder_name(folder),
         title=contract.title,
         sensing=contract.sensing,
         subcircuit=subcircuit,

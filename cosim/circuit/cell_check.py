@@ -66,7 +66,7 @@ def check_cell_folder(name_or_folder: str | Path, process: Process | None = None
     with file.part():
         check_mismatch(file, subcircuit, contract.parameters, contract.mismatch)
     with file.part():
-        check_capacitors(file, subcircuit, contract.parameters, contract.capacitors)
+        check_capacitors(file, subcircuit, contract.parameters, contract.capacitors, contract.mismatch)
     _check_lines(file, contract, subcircuit, process)
     if problems:
         return _report(problems, [], None)

@@ -12,11 +12,12 @@ from cosim.circuit.capacitor import CapacitorEntry
 from cosim.circuit.contract import MismatchEntry, check_parameters, check_ports
 from cosim.circuit.contract_file import ContractFile
 from cosim.circuit.line_device import Clamp, LineDevice, Phases, RowDac, device_ports
+from cosim.circuit.names import Line, Word
 from cosim.circuit.subcircuit import Subcircuit
 
 Fraction = Annotated[float, Field(ge=0, le=2)]
 Positive = Annotated[float, Field(gt=0)]
-Levels = dict[str, Fraction]
+Levels = dict[Word, Fraction]
 Sensing = Literal["discharge", "static", "charge-share"]
 
 
@@ -34,11 +35,11 @@ class CellPorts:
         held: Ports at a fixed level, in units of the supply: what writes the cell and is idle in a read.
     """
 
-    bit_lines: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
-    word_lines: tuple[str, ...]
-    storage: tuple[str, ...]
-    supply: str
-    ground: str
+    bit_lines: Annotated[tuple[Word, ...], Field(min_length=1, max_length=2)]
+    word_lines: tuple[Word, ...]
+    storage: tuple[Word, ...]
+    supply: Word
+    ground: Word
     held: Levels = field(default_factory=dict[str, float])
 
 
@@ -81,18 +82,18 @@ class CellRanges:
 class CellFile:
     """cell.toml, key by key."""
 
-    title: str
-    netlist: str
-    subcircuit: str
+    title: Line
+    netlist: Line
+    subcircuit: Word
     sensing: Sensing
     ports: CellPorts
     weight: dict[Literal["+1", "-1"], Levels]
     drive: dict[Literal["+1", "-1", "0"], Levels]
     precharge: Levels
-    parameters: dict[str, float]
+    parameters: dict[Word, float]
     defaults: CellDefaults
-    mismatch: dict[str, MismatchEntry] = field(default_factory=dict[str, MismatchEntry])
-    capacitors: dict[str, CapacitorEntry] = field(default_factory=dict[str, CapacitorEntry])
+    mismatch: dict[Word, MismatchEntry] = field(default_factory=dict[str, MismatchEntry])
+    capacitors: dict[Word, CapacitorEntry] = field(default_factory=dict[str, CapacitorEntry])
     ranges: CellRanges = field(default_factory=CellRanges)
     load: LineDevice | None = None
     clamp: Clamp | None = None

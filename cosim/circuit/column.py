@@ -12,7 +12,7 @@ from cosim.circuit.column_discharge import discharge_lines
 from cosim.circuit.column_rows import storage_nodes
 from cosim.circuit.column_setup import START_S, ColumnBench, column_bench
 from cosim.circuit.column_static import read_nodes, static_lines
-from cosim.circuit.deck import Deck
+from cosim.circuit.deck import Deck, title_line
 from cosim.errors import InputError
 
 __all__ = ["START_S", "ColumnBench", "column_bench", "column_deck", "flipped_rows"]
@@ -61,7 +61,7 @@ def column_deck(
     _check_share(bench, share)
     probes = (*read_nodes(bench), *storage_nodes(bench))
     lines = [
-        f"* {bench.cell.name}: one read of {bench.rows} rows, {bench.corner}",
+        title_line(f"{bench.cell.name}: one read of {bench.rows} rows, {bench.corner}"),
         *_options(bench),
         bench.process.corner_text(bench.corner.process).strip(),
         *bench.cell.subcircuit.render(bench.cell.parameters, bench.process.model_names),

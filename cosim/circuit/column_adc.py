@@ -11,6 +11,7 @@ from jaxtyping import Float
 from pydantic import Field
 
 from cosim.circuit.folders import circuit_folder
+from cosim.circuit.names import Line
 from cosim.config import load_toml
 
 _MAC_PER_COUNT = 2.0
@@ -30,8 +31,8 @@ class ColumnAdc:
         noise_sigma_mac: Standard deviation of a read, fresh each time; in MAC units.
     """
 
-    title: str
-    source: Annotated[str, Field(min_length=1)]
+    title: Line
+    source: Annotated[Line, Field(min_length=1)]
     levels: Annotated[int, Field(ge=2, le=4096)]
     step_mac: Annotated[float, Field(gt=0)]
     offset_sigma_mac: Annotated[float, Field(ge=0)]

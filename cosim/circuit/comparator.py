@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from cosim.circuit.amplifier import SenseAmplifier
 from cosim.circuit.corner import Corner
-from cosim.circuit.deck import Deck
+from cosim.circuit.deck import Deck, title_line
 from cosim.circuit.process import Process
 from cosim.circuit.sources import edge_pulse, time_marks
 from cosim.errors import InputError
@@ -94,7 +94,7 @@ def comparator_bench(
 def comparator_deck(bench: ComparatorBench, differential_v: float, vth_shift_v: Float[np.ndarray, "device"]) -> Deck:
     """The deck of one decision.
 
-    The input-referred offset is the differential at which the decision turns, with the sign changed.
+    The input-referred offset is the differential at which the decision turns.
 
     Args:
         bench: The comparator and its reference level.
@@ -112,7 +112,7 @@ def comparator_deck(bench: ComparatorBench, differential_v: float, vth_shift_v: 
     if vth_shift_v.shape != (len(amplifier.devices),) or not np.isfinite(vth_shift_v).all():
         raise InputError(f"expected {len(amplifier.devices)} finite shifts, got shape {vth_shift_v.shape}")
     lines = [
-        f"* {amplifier.name}: one decision, {bench.corner}",
+        title_line(f"{amplifier.name}: one decision, {bench.corner}"),
         *_options(bench),
         bench.process.corner_text(bench.corner.process).strip(),
         *amplifier.subcircuit.render(amplifier.parameters, bench.process.model_names),

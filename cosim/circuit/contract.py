@@ -12,19 +12,22 @@ from jaxtyping import Float
 from cosim.circuit.contract_file import ContractFile
 from cosim.circuit.guard import check_netlist
 from cosim.circuit.kit import refuse_random
+from cosim.circuit.names import Word
 from cosim.circuit.process import Process, Quantity
 from cosim.circuit.subcircuit import Subcircuit, parse_subcircuit
+
+_SMALLEST_M, _LARGEST_M = 1e-9, 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class MismatchEntry:
     """A transistor with mismatch as a contract writes it: its type and the parameters of its size and shifts."""
 
-    type: str
-    width: str
-    length: str
-    delvto: str
-    current: str | None = None
+    type: Word
+    width: Word
+    length: Word
+    delvto: Word
+    current: Word | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +118,64 @@ def check_mismatch(
     """The transistors with mismatch, in the contract's order.
 
     Raises:
-        InputError: A device or a parameter is not in the subcircuit, or a size has no value.
+        InputError: A device or a parameter is not in the subcircuit, a size has no value or none of a transistor, or
+            two devices share a shift.
     """
     for name, entry in entries.items():
         keys = ("mismatch", name)
         with file.part():
             file.require(name, subcircuit.devices, keys, "device")
             _check_entry(file, subcircuit, parameters, entry, keys)
+    for size in dict.fromkeys(size for entry in entries.values() for size in (entry.width, entry.length)):
+        with file.part():
+            _check_size(file, size, parameters.get(size, 0.0))
+    check_shifts(file, parameters, mismatch_shifts(entries))
     return tuple(device for name, entry in entries.items() for device in _devices(name, entry))
 
 
+def mismatch_shifts(entries: Mapping[str, MismatchEntry]) -> dict[tuple[str, ...], str]:
+    """The parameter of each shift of transistors, by its key in the contract."""
+    shifts = {("mismatch", name, "delvto"): entry.delvto for name, entry in entries.items()}
+    more = {("mismatch", name, "current"): entry.current for name, entry in entries.items() if entry.current}
+    return shifts | more
+
+
+def check_shifts(file: ContractFile, parameters: Mapping[str, float], shifts: Mapping[tuple[str, ...], str]) -> None:
+    """Refuse a shift that is a size, and two shifts through one parameter: a draw would change what it should not.
+
+    Args:
+        file: The contract.
+        parameters: Its sizes.
+        shifts: The parameter of each shift, by its key.
+
+    Raises:
+        InputError: At the key.
+    """
+    seen: dict[str, str] = {}
+    for keys, name in shifts.items():
+        with file.part():
+            if name in parameters:
+                raise file.error(keys, f"{keys[1]}: {name!r} is a size in [parameters], no shift")
+            if name in seen:
+                hint = "give each its own parameter of the subcircuit"
+                raise file.error(keys, f"{keys[1]}: {name!r} shifts {seen[name]} already", hint)
+            seen[name] = keys[1]
+
+
 def device_sigmas(
-    devices: tuple[MismatchDevice, ...], parameters: Mapping[str, float], process: Process
+    devices: tuple[MismatchDevice, ...], parameters: Mapping[str, float], process: Process, file: ContractFile
 ) -> Float[np.ndarray, "device"]:
     """Standard deviation of each transistor's shift, in volts (current factor: relative), in the contract's order.
 
     Raises:
-        InputError: The process has no transistor of a type.
+        InputError: The process has no transistor of a type, or no value for a size; with the contract's line.
     """
-    return np.array([
-        process.device(d.type).sigma(d.quantity, parameters[d.width], parameters[d.length]) for d in devices
-    ])  # fmt: skip
+    sigmas: list[float] = []
+    for device in devices:
+        with file.at(("mismatch", device.name.partition(".")[0], "type")):
+            width_m, length_m = parameters[device.width], parameters[device.length]
+            sigmas.append(process.device(device.type).sigma(device.quantity, width_m, length_m))
+    return np.array(sigmas)
 
 
 def _check_entry(
@@ -153,6 +193,13 @@ def _check_entry(
         file.require(size, subcircuit.parameters, (*keys, field), "parameter")
         if size not in parameters:
             raise file.error((*keys, field), f"{size!r} has no value in [parameters]")
+
+
+def _check_size(file: ContractFile, name: str, value_m: float) -> None:
+    """A width or length is one of a transistor; what is not positive or missing has been told before."""
+    if value_m > 0 and not _SMALLEST_M <= value_m <= _LARGEST_M:
+        hint = "sizes are in metres: 60e-9 is 60 nm"
+        raise file.error(("parameters", name), f"{name}: expected 1e-9..1e-3 m, got {value_m:g}", hint)
 
 
 def _devices(name: str, entry: MismatchEntry) -> list[MismatchDevice]:

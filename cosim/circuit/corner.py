@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cosim.circuit.names import check_corner_name
 from cosim.errors import InputError
 
 _COLDEST_C, _HOTTEST_C = -100.0, 250.0
@@ -19,7 +20,7 @@ class Corner:
         temp_c: Temperature, in degrees Celsius, -100 to 250.
 
     Raises:
-        InputError: A value is out of range.
+        InputError: A value is out of range, or the corner's name is not plain.
 
     >>> str(Corner("tt", 1.0, 27.0))
     'tt 1 V 27 C'
@@ -31,6 +32,7 @@ class Corner:
 
     def __post_init__(self) -> None:
         """Refuse values out of their range."""
+        check_corner_name(self.process)
         if not 0 < self.vdd_v < 100:
             raise InputError(f"vdd_v must be positive and in volts, got {self.vdd_v:g}")
         if not _COLDEST_C <= self.temp_c <= _HOTTEST_C:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from cosim.circuit.contract import load_subcircuit
 from cosim.circuit.contract_file import ContractFile
+from cosim.circuit.names import Word
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -29,10 +30,10 @@ class LineDevice:
         per_row: Parameters that are multiplied by the rows: a switch grows with what it has to charge.
     """
 
-    subcircuit: str
-    ports: dict[str, LineRole]
-    parameters: dict[str, Positive] = field(default_factory=dict[str, float])
-    per_row: tuple[str, ...] = ()
+    subcircuit: Word
+    ports: dict[Word, LineRole]
+    parameters: dict[Word, Positive] = field(default_factory=dict[str, float])
+    per_row: tuple[Word, ...] = ()
 
     def instance(self, name: str, nodes: Mapping[str, str], rows: int, order: tuple[str, ...]) -> str:
         """Its line in a deck.
@@ -104,7 +105,7 @@ class Phases:
 
     release_s: Positive
     drive_s: NotNegative
-    clocks: dict[str, Clock] = field(default_factory=dict[str, Clock])
+    clocks: dict[Word, Clock] = field(default_factory=dict[str, Clock])
 
     @property
     def last_edge_s(self) -> float:

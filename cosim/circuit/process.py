@@ -15,11 +15,13 @@ from cosim.circuit.contract_file import ContractFile
 from cosim.circuit.folders import circuit_folder
 from cosim.circuit.guard import check_netlist, check_text
 from cosim.circuit.kit import Statistic, cut, package_folder, refuse_random, take_statistics, without_models
+from cosim.circuit.names import CornerName, Line, Word, check_corner_name, folder_name
 from cosim.circuit.subcircuit import TransistorCall, parse_subcircuit
 from cosim.config import load_toml
 from cosim.errors import InputError
 
 Coefficient = Annotated[float, Field(ge=0)]
+PackageName = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z_.\-]*$")]
 Quantity = Literal["vth", "current"]
 
 
@@ -47,13 +49,15 @@ class ProcessDevice:
         """Standard deviation of the threshold in volts, or of the current factor relative to itself.
 
         Raises:
-            InputError: The kit's formula has no value for that size.
-            ValueError: A dimension is not positive.
+            InputError: The kit's formula has no value for that size, or a dimension is not positive.
         """
         own = self.vth if quantity == "vth" else self.current
         if own is not None:
             return own.sigma(width_m, length_m)
-        return vth_sigma(self.a_vt_vm if quantity == "vth" else self.a_current_m, width_m, length_m)
+        try:
+            return vth_sigma(self.a_vt_vm if quantity == "vth" else self.a_current_m, width_m, length_m)
+        except ValueError as error:
+            raise InputError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,10 @@ def load_process(name_or_folder: str | Path) -> Process:
     if (folder / "process.toml").is_file():
         return _kit(folder)
     contract = load_toml(folder / "mismatch.toml", _MismatchFile)
-    models = {path.stem.lower(): check_netlist(path) for path in sorted(folder.glob("*.lib"))}
+    models = {
+        check_corner_name(path.stem.lower(), place=str(folder)): check_netlist(path)
+        for path in sorted(folder.glob("*.lib"))
+    }
     if not models:
         raise InputError("no corner files (*.lib)", place=str(folder), hint="one a corner: tt.lib, ff.lib, ...")
     for corner, text in models.items():
@@ -143,7 +150,7 @@ def load_process(name_or_folder: str | Path) -> Process:
     devices = {
         name: ProcessDevice(each.model, each.a_vt_vm, each.a_current_m) for name, each in contract.devices.items()
     }
-    return Process(folder.resolve().name, models, devices, contract.capacitors)
+    return Process(folder_name(folder), models, devices, contract.capacitors)
 
 
 def vth_sigma(avt_vm: float, width_m: float, length_m: float) -> float:
@@ -162,50 +169,50 @@ def vth_sigma(avt_vm: float, width_m: float, length_m: float) -> float:
     >>> round(vth_sigma(3.0e-9, 120e-9, 60e-9), 4)
     0.0354
     """
-    if not (width_m > 0 and length_m > 0 and avt_vm >= 0):
+    if not (width_m > 0 and length_m > 0 and width_m * length_m > 0 and avt_vm >= 0):
         raise ValueError(f"expected positive sizes and a_vt >= 0, got W={width_m}, L={length_m}, A={avt_vm}")
     return avt_vm / math.sqrt(width_m * length_m)
 
 
 @dataclass(frozen=True, slots=True)
 class _PlainDevice:
-    model: str
+    model: Word
     a_vt_vm: Coefficient
     a_current_m: Coefficient = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _MismatchFile:
-    title: str
-    devices: dict[str, _PlainDevice]
-    capacitors: dict[str, ProcessCapacitor] = field(default_factory=dict[str, ProcessCapacitor])
+    title: Line
+    devices: dict[Word, _PlainDevice]
+    capacitors: dict[Word, ProcessCapacitor] = field(default_factory=dict[str, ProcessCapacitor])
 
 
 @dataclass(frozen=True, slots=True)
 class _LibraryCall:
-    file: str
-    section: str | None = None
+    file: Line
+    section: CornerName | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _KitDevice:
-    model: str | None = None
-    subcircuit: str | None = None
+    model: Word | None = None
+    subcircuit: Word | None = None
     a_vt_vm: Coefficient | None = None
     a_current_m: Coefficient | None = None
-    vth: str | None = None
-    current: str | None = None
+    vth: Word | None = None
+    current: Word | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _KitFile:
-    title: str
-    corners: Annotated[dict[str, tuple[_LibraryCall, ...]], Field(min_length=1)]
-    devices: Annotated[dict[str, _KitDevice], Field(min_length=1)]
-    package: str | None = None
-    folder: str | None = None
-    capacitors: dict[str, ProcessCapacitor] = field(default_factory=dict[str, ProcessCapacitor])
-    parameters: dict[str, float] = field(default_factory=dict[str, float])
+    title: Line
+    corners: Annotated[dict[CornerName, tuple[_LibraryCall, ...]], Field(min_length=1)]
+    devices: Annotated[dict[Word, _KitDevice], Field(min_length=1)]
+    package: PackageName | None = None
+    folder: Line | None = None
+    capacitors: dict[Word, ProcessCapacitor] = field(default_factory=dict[str, ProcessCapacitor])
+    parameters: dict[Word, float] = field(default_factory=dict[str, float])
 
 
 def _kit(folder: Path) -> Process:
@@ -216,7 +223,7 @@ def _kit(folder: Path) -> Process:
     for name, device in contract.devices.items():
         _check_device(file, name, device)
     models = _Corners(file, contract, home)
-    return Process(folder.resolve().name, models, models.devices(next(iter(models))), contract.capacitors)
+    return Process(folder_name(folder), models, models.devices(next(iter(models))), contract.capacitors)
 
 
 class _Corners(Mapping[str, str]):

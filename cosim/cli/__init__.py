@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from cosim.cli import cells, chain, circuits, networks, setup
+from cosim.cli.console import plain
 
 app = App(
     name="cosim",
@@ -60,5 +61,5 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"cosim: {message}", file=sys.stderr)
+    print(f"cosim: {plain(message)}", file=sys.stderr)
     return code

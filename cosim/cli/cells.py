@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from cosim.cli.console import show, table
+from cosim.cli.console import plain, show, table
 
 if TYPE_CHECKING:
     from cosim.circuit.cell import Cell
@@ -149,7 +149,7 @@ def _recipe_problems(folder: str, already: bool) -> list[CosimError]:
 
 def _say_problems(problems: list[CosimError]) -> None:
     for problem in dict.fromkeys(map(str, problems)):
-        print(problem, file=sys.stderr)
+        print(plain(problem), file=sys.stderr)
 
 
 def _summary(problems: list[CosimError]) -> CosimError:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from cosim.cli.circuits import collect_with_bar
-from cosim.cli.console import note, show
+from cosim.cli.console import SomeWhole, note, show
 from cosim.cli.networks import as_json, outcome_lines
 from cosim.cli.tables import fit_lines
 
 if TYPE_CHECKING:
+    from cosim.campaign.recipe import Campaign
     from cosim.network.outcome import Outcome
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
@@ -24,7 +25,7 @@ def demo(
     recipe: str = "quick",
     network: str = "fashion_mnist_mlp",
     out: Path = Path("runs/demo"),
-    workers: int | None = None,
+    workers: SomeWhole = None,
     json: Json = False,
 ) -> None:
     """Go from the 8T XNOR netlist to the accuracy of a network on 10,000 test images, and write a page.
@@ -40,7 +41,6 @@ def demo(
     from cosim.campaign.recipe import load_campaign
     from cosim.errors import InputError
     from cosim.report.page import write_page
-    from cosim.surrogate.files import load_surrogate
 
     began = time.monotonic()
     campaign = load_campaign(recipe)
@@ -48,25 +48,11 @@ def demo(
         raise InputError("the recipe has no [[comparator]], so nothing can read the column", place=campaign.place)
     chain.check_network(network)  # Now, and not after minutes of simulation.
     collected = collect_with_bar(campaign, out, workers)
-    surrogate = chain.fitted(out, max_failure_rate=campaign.recipe.max_failure_rate)
-    for line in fit_lines(load_surrogate(surrogate)):
-        note(line)
-    outcomes: list[Outcome] = []
-    for comparator in campaign.recipe.comparator:
-        for mode in ("ideal", "nominal", "iid"):
-            note(f"{network}, {mode}, {comparator.sensing}: reading every partial sum of the test images")
-            outcomes.append(chain.evaluated(out, chain.Chosen(network, mode, comparator.sensing), surrogate))
-    page = write_page(out)
-    seconds = time.monotonic() - began
-    unique = list({each.key: each for each in outcomes}.values())
-    content = {
-        "collected": collected,
-        "outcomes": [as_json(each) for each in unique],
-        "page": str(page),
-        "seconds": seconds,
-    }
-    lines = [f"{page}: the page to look at; {seconds:.0f} s in all", *outcome_lines(unique)]
-    show(lines, content, json)
+    outcomes = _outcomes(campaign, network, out)
+    page, seconds = write_page(out), time.monotonic() - began
+    content = {"collected": collected, "outcomes": [as_json(each) for each in outcomes]}
+    lines = [f"{page}: the page to look at; {seconds:.0f} s in all", *outcome_lines(outcomes)]
+    show(lines, content | {"page": str(page), "seconds": seconds}, json, "cosim new cell my_cell")
 
 
 def report(
@@ -86,3 +72,20 @@ def report(
     if figure is not None:
         written["figure"] = str(write_figure(run, figure, surrogate))
     show(written.values(), written, json)
+
+
+def _outcomes(campaign: Campaign, network: str, out: Path) -> list[Outcome]:
+    """Fit what was collected, and evaluate in every mode with every comparator."""
+    from cosim import chain
+    from cosim.surrogate.files import load_surrogate
+
+    surrogate = chain.fitted(out, max_failure_rate=campaign.recipe.max_failure_rate)
+    for line in fit_lines(load_surrogate(surrogate)):
+        note(line)
+    outcomes: dict[str, Outcome] = {}
+    for comparator in campaign.recipe.comparator:
+        for mode in ("ideal", "nominal", "iid"):
+            note(f"{network}, {mode}, {comparator.sensing}: reading every partial sum of the test images")
+            outcome = chain.evaluated(out, chain.Chosen(network, mode, comparator.sensing), surrogate)
+            outcomes[outcome.key] = outcome
+    return list(outcomes.values())

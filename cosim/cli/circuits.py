@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from cosim.cli.console import meter, note, show, table
+from cosim.cli.console import SomeWhole, meter, note, show, table
 from cosim.cli.tables import fit_lines
 
 if TYPE_CHECKING:
     from cosim.campaign.recipe import Campaign
+    from cosim.surrogate.model import Surrogate
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
 def plan(
-    what: str, *, recipe: str | None = None, out: Path | None = None, workers: int | None = None, json: Json = False
+    what: str, *, recipe: str | None = None, out: Path | None = None, workers: SomeWhole = None, json: Json = False
 ) -> None:
     """Say what will be simulated, how long it takes, and what is done already.
 
@@ -48,7 +51,7 @@ def plan(
 
 
 def characterize(
-    what: str, *, recipe: str | None = None, out: Path | None = None, workers: int | None = None, json: Json = False
+    what: str, *, recipe: str | None = None, out: Path | None = None, workers: SomeWhole = None, json: Json = False
 ) -> None:
     """Simulate Monte Carlo samples of a cell in ngspice; goes on where a stopped run was.
 
@@ -78,13 +81,9 @@ def fit(run: Path, *, out: Path | None = None, max_failure_rate: float = 0.01, j
         max_failure_rate: Largest share of failed or flipped samples at any point.
         json: Print one JSON object.
     """
-    from cosim.surrogate.files import save_surrogate
-    from cosim.surrogate.fit import fit as fit_samples
-
     out = out or run / "surrogate.h5"
-    surrogate = fit_samples(run, max_failure_rate=max_failure_rate)
-    save_surrogate(surrogate, out)
-    show(fit_lines(surrogate), dict(surrogate.validation), json, f"cosim evaluate fashion_mnist_mlp --surrogate {out}")
+    surrogate = _fitted(run, out, max_failure_rate)
+    show(fit_lines(surrogate), dict(surrogate.validation), json, _evaluate(str(out)))
 
 
 def validate(
@@ -108,7 +107,7 @@ def validate(
     from cosim.surrogate.files import load_surrogate
 
     model = load_surrogate(surrogate)
-    show(fit_lines(model), dict(model.validation), json)
+    show(fit_lines(model), dict(model.validation), json, _evaluate(surrogate))
     for view in ("bl", "blb", "difference"):
         bounds = (
             ("mean_rms_counts", max_mean_counts, 1),
@@ -125,7 +124,7 @@ def validate(
                 raise MeasuredWorseError(f"{view} {name} is {value:.3g}, asked for {bound:g}", place=surrogate)
 
 
-def regenerate(name: str, *, out: Path | None = None, workers: int | None = None, json: Json = False) -> None:
+def regenerate(name: str, *, out: Path | None = None, workers: SomeWhole = None, json: Json = False) -> None:
     """Simulate and fit a shipped surrogate again from the recipe of its name.
 
     Args:
@@ -137,11 +136,16 @@ def regenerate(name: str, *, out: Path | None = None, workers: int | None = None
     from cosim.campaign.recipe import load_campaign
     from cosim.cli.cards import write_card
 
+    began = time.monotonic()
     campaign = load_campaign(name)
     out = out or _folder_of(campaign)
     collect_with_bar(campaign, out, workers)
-    fit(out, json=json)
-    write_card(out / "surrogate.h5", Path(campaign.place).stem)
+    path = out / "surrogate.h5"
+    surrogate = _fitted(out, path, campaign.recipe.max_failure_rate)
+    card, seconds = write_card(path, Path(campaign.place).stem), time.monotonic() - began
+    content = dict(surrogate.validation) | {"surrogate": str(path), "card": str(card), "seconds": seconds}
+    lines = [*fit_lines(surrogate), f"{path} and its card {card}: {seconds:.0f} s in all"]
+    show(lines, content, json, f"cosim validate {shlex.quote(str(path))}")
 
 
 def collect_with_bar(campaign: Campaign, out: Path, workers: int | None = None) -> dict[str, Any]:
@@ -152,8 +156,8 @@ def collect_with_bar(campaign: Campaign, out: Path, workers: int | None = None) 
     last = None
     with meter("samples") as bar:
         for last in collect(campaign, out, workers=workers):
-            left = f"{last.rate:.1f}/s, {last.left_s:.0f} s left" if last.rate else "starting"
-            bar.update(last.done, last.total, f"{left}  {last.label}")
+            rate = f"{last.rate:.1f}/s  " if last.rate else ""
+            bar.update(last.done, last.total, rate + last.label, last.left_s if last.rate else None)
     assert last is not None
     return {
         "samples": last.done,
@@ -163,6 +167,29 @@ def collect_with_bar(campaign: Campaign, out: Path, workers: int | None = None) 
         "seconds": last.seconds,
         "folder": str(out),
     }
+
+
+def _fitted(run: Path, out: Path, max_failure_rate: float) -> Surrogate:
+    """Fit the samples of a run and write the surrogate.
+
+    Raises:
+        InputError: There are no samples, too many failed, or `out` cannot be written.
+    """
+    from cosim.errors import InputError
+    from cosim.surrogate.files import save_surrogate
+    from cosim.surrogate.fit import fit as fit_samples
+
+    if not run.is_file() and not (run / "samples.h5").exists():
+        hint = f"cosim characterize RECIPE --out {shlex.quote(str(run))}"
+        raise InputError("samples cannot be read: there is no samples.h5", place=str(run), hint=hint)
+    surrogate = fit_samples(run, max_failure_rate=max_failure_rate)
+    save_surrogate(surrogate, out)
+    return surrogate
+
+
+def _evaluate(surrogate: str) -> str:
+    """The command line that uses a surrogate."""
+    return f"cosim evaluate fashion_mnist_mlp --surrogate {shlex.quote(surrogate)}"
 
 
 def _campaign_of(what: str, recipe: str | None) -> Campaign:

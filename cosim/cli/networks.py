@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from cosim.cli.console import meter, note, percent, show, table
+from cosim.cli.console import SomeWhole, Whole, meter, note, percent, show, table
 
 if TYPE_CHECKING:
     from cosim.network.outcome import Outcome
@@ -21,9 +22,9 @@ def evaluate(
     surrogate: str = "xnor_8t",
     mode: Literal["ideal", "nominal", "iid", "all"] = "all",
     sensing: Literal["single_ended", "differential"] = "differential",
-    bits: int = 3,
-    seed: int = 0,
-    images: int | None = None,
+    bits: Whole = 3,
+    seed: Whole = 0,
+    images: SomeWhole = None,
     out: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -42,19 +43,21 @@ def evaluate(
     """
     from cosim import chain, resources
     from cosim.errors import InputError
+    from cosim.surrogate.files import load_surrogate
 
     if images is not None and images < 1:
         raise InputError(f"--images must be at least 1, got {images}")
     modes = ("ideal", "nominal", "iid") if mode == "all" else (mode,)
-    path = Path(surrogate)
-    if path.suffix != ".h5" and modes != ("ideal",):
-        path = resources.find("models", "surrogates", f"{surrogate}.h5")
-    out = out or (path.parent if Path(surrogate).suffix == ".h5" else Path("runs") / surrogate)
+    load_surrogate(surrogate)  # Before anything is written, also where mode ideal does not need it.
+    is_file = Path(surrogate).suffix == ".h5"
+    path = Path(surrogate) if is_file else resources.find("models", "surrogates", f"{surrogate}.h5")
+    out = out or (path.parent if is_file else Path("runs") / surrogate)
     outcomes: list[Outcome] = []
     for each in modes:
         chosen = chain.Chosen(network, each, sensing, bits, seed, images)
         outcomes.append(chain.evaluated(out, chosen, None if each == "ideal" else path))
-    show(outcome_lines(outcomes), {"outcomes": [as_json(each) for each in outcomes]}, json)
+    content = {"outcomes": [as_json(each) for each in outcomes]}
+    show(outcome_lines(outcomes), content, json, _report(out, path, surrogate))
 
 
 def train(recipe: str, *, out: Path | None = None, json: Json = False) -> None:
@@ -111,3 +114,9 @@ def as_json(outcome: Outcome) -> dict[str, object]:
     from dataclasses import asdict
 
     return asdict(outcome)
+
+
+def _report(out: Path, path: Path, surrogate: str) -> str:
+    """The command line that writes the page of what was evaluated."""
+    own = path.resolve() == (out / "surrogate.h5").resolve()
+    return shlex.join(["cosim", "report", str(out), *([] if own else ["--surrogate", surrogate])])

@@ -26,6 +26,9 @@ def data(
         action: check finds and verifies; fetch downloads into the cache, then verifies.
         name: The data set.
         json: Print one JSON object.
+
+    Raises:
+        InputError: One is missing or damaged; said after all have been looked at.
     """
     from cosim.datasets import fetch, load_images
     from cosim.errors import InputError
@@ -41,10 +44,10 @@ def data(
             sizes = [len(load_images(each, split).labels) for split in ("train", "test")]
             found[each] = f"{sizes[0]} training and {sizes[1]} test images, verified"
         except InputError as error:
-            found[each] = str(error)
+            found[each] = str(error).removeprefix(f"{each}: ")
             missing = missing or error
     show([f"{each}: {state}" for each, state in found.items()], found, json)
-    if missing is not None and name != "all":
+    if missing is not None:
         raise missing
 
 

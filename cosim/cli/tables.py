@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan, nan
 from typing import TYPE_CHECKING
 
 from cosim.cli.console import table
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def fit_lines(surrogate: Surrogate) -> list[str]:
-    """The held-out figures as a table, with the comparators' sigmas."""
+    """The held-out figures of lines and comparators as a table, masked points, and the comparators' sigmas."""
     figures = surrogate.validation
     header = [
         "held-out samples",
@@ -23,26 +24,36 @@ def fit_lines(surrogate: Surrogate) -> list[str]:
         "KS p",
     ]
     rows: list[list[str]] = []
-    for key, label in _VIEWS.items():
+    views = _VIEWS | {
+        f"{sensing}_offset": f"offset, {each.amplifier}" for sensing, each in surrogate.comparators.items()
+    }
+    for key, label in views.items():
         if f"{key}_reads" not in figures:
             continue
-        at = {name: figures[f"{key}_{name}"] for name in _FIGURES}
+        # An offset has no slope, and thus no error in counts.
+        at = {name: figures.get(f"{key}_{name}", nan) for name in _FIGURES}
         rows.append([
             label,
             f"{at['reads']:.0f}",
             f"{at['mean_rms_mv']:.2f} ({at['mean_expected_mv']:.2f})",
-            f"{at['mean_rms_counts']:.2f}",
+            _counts(at["mean_rms_counts"]),
             f"{at['sigma_rms_mv']:.2f} ({at['sigma_expected_mv']:.2f})",
-            f"{at['sigma_rms_counts']:.2f}",
+            _counts(at["sigma_rms_counts"]),
             f"{at['ks_p']:.3f}",
         ])  # fmt: skip
     lines = table(rows, header)
+    if figures.get("masked_points"):
+        lines.append(f"{figures['masked_points']:.0f} points masked: a cell flipped in one of their samples")
     for sensing, model in surrogate.comparators.items():
         sigmas = ", ".join(
             f"{1e3 * s:.1f} at {v:g} V" for v, s in zip(model.level_v, model.offset_sigma_v, strict=True)
         )
         lines.append(f"{model.amplifier} ({sensing}) offset sigma in mV, {model.samples} comparators a level: {sigmas}")
     return lines
+
+
+def _counts(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.2f}"
 
 
 _VIEWS = {

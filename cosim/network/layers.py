@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,6 +16,7 @@ from cosim.network.packing import padding_is_clear, unpack_signs, words_for
 
 PIXEL_MAX = 255
 _SUM_LIMIT = 2**30
+_NAME = re.compile(r"[A-Za-z0-9][\w.\-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +157,7 @@ class Network:
     """Layers in order; the first takes pixels, the last gives one logit a class.
 
     Attributes:
-        name: The network's name.
+        name: The network's name; it and the layers' names become file names: letters, digits and _ . -
         layers: One to many layers.
         classes: Number of logits.
         image_shape: Shape of one image.
@@ -169,11 +171,15 @@ class Network:
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
-        """Refuse layers that do not fit each other.
+        """Refuse names that are not plain and layers that do not fit each other.
 
         Raises:
             InputError: With the layer's name as the place.
         """
+        for name in (self.name, *(layer.name for layer in self.layers)):
+            if not _NAME.fullmatch(name):
+                hint = "letters, digits and _ . - after a letter or digit, at most 100"
+                raise InputError(f"a network or layer cannot be called {name[:120]!r}", hint=hint)
         if not self.layers:
             raise InputError("a network needs at least one layer", place=f"network {self.name}")
         if len({layer.name for layer in self.layers}) != len(self.layers):

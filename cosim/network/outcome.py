@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from cosim.atomic import replace_file
 from cosim.errors import InputError
 from cosim.stats import Estimate
+from cosim.text_files import reason
 
 OUTCOMES = "cosim-outcomes"
 
@@ -58,24 +59,34 @@ def load_outcomes(path: Path) -> list[Outcome]:
     Raises:
         InputError: The file is damaged, of another type, or holds an accuracy that cannot be.
     """
-    if not path.exists():
-        return []
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["filetype"] != OUTCOMES or content["version"][0] != 1:
-            raise ValueError("another type or version")
-        text = json.dumps(content["outcomes"])
-        outcomes = TypeAdapter(list[Outcome]).validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"outcome {where}: {first['msg']}", place=str(path), hint="delete it") from error
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"no outcomes file of version 1: {error}", place=str(path), hint="delete it") from error
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(f"cannot be read: {reason(error)}", place=str(path)) from error
+    except ValueError as error:
+        raise InputError("no outcomes file of version 1: not UTF-8", place=str(path), hint="delete it") from error
+    outcomes = _parsed(text, path)
     wrong = next((each for each in outcomes if not _possible(each)), None)
     if wrong is not None:
         raise InputError(f"an accuracy of {wrong.network} that cannot be", place=str(path), hint="delete it")
     return outcomes
+
+
+def _parsed(text: str, path: Path) -> list[Outcome]:
+    try:
+        content: dict[str, Any] = json.loads(text)
+        if content["filetype"] != OUTCOMES or content["version"][0] != 1:
+            raise ValueError("another type or version")
+        return TypeAdapter(list[Outcome]).validate_json(json.dumps(content["outcomes"]), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"outcome {where}: {first['msg']}", place=str(path), hint="delete it") from error
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        what = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise InputError(f"no outcomes file of version 1: {what}", place=str(path), hint="delete it") from error
 
 
 def _possible(outcome: Outcome) -> bool:

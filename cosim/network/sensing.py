@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 import numpy as np
 from jaxtyping import UInt8
@@ -31,14 +32,32 @@ def calibrate_network(
         provenance: Kept with the levels: hashes of what they were made from.
 
     Raises:
-        InputError: The images do not fit the network, or bits is outside 1..6.
+        InputError: The images do not fit the network, bits is outside 1..6, or there is no such sensing.
     """
+    if sensing not in get_args(Sensing):
+        raise InputError(f"sensing must be one of {', '.join(get_args(Sensing))}, got {sensing!r}")
     by_layer = partial_sum_histogram(network, training_images, rows=surrogate.rows)
     histograms: dict[Group, np.ndarray] = {
         (layer, n_active): histogram for layer, kinds in by_layer.items() for n_active, histogram in kinds.items()
     }
     about = {"images": len(training_images), "rule": "lloyd_max"} | dict(provenance or {})
     return calibrate(surrogate, histograms, sensing=sensing, bits=bits, provenance=about)
+
+
+def check_calibration(network: Network, calibration: Calibration) -> None:
+    """Refuse the levels of another network, by the name that they keep and by their layers.
+
+    Raises:
+        InputError: Naming both networks, or the layers.
+    """
+    of = calibration.provenance.get("network", network.name)
+    hint = "calibrate with this network"
+    if of != network.name:
+        raise InputError(f"a calibration of network {of}, expected one of {network.name}", hint=hint)
+    layers, expected = {layer for layer, _ in calibration.levels}, {layer.name for layer in network.binary_layers}
+    if layers != expected:
+        names = [", ".join(sorted(each)) or "none" for each in (layers, expected)]
+        raise InputError(f"a calibration of layers {names[0]}, expected {names[1]}", hint=hint)
 
 
 def readouts_of(surrogate: Surrogate, calibration: Calibration) -> Readouts:

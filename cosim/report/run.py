@@ -52,6 +52,11 @@ class KeptCalibration:
         """The network whose partial sums set the levels."""
         return str(self.calibration.provenance.get("network", "network not named"))
 
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Network, sensing and bits: which outcomes it belongs to."""
+        return (self.network, self.calibration.sensing, self.calibration.bits)
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -59,6 +64,7 @@ class Run:
 
     Args:
         reads: None where the folder has no samples, or samples of another surrogate (`note` says so).
+        calibrations: Those that an outcome uses.
         left_out: Calibration files that are of another surrogate, or whose outcomes are.
     """
 
@@ -93,7 +99,9 @@ def load_run(folder: Path, surrogate: str | Path | None = None) -> Run:
     reads, note = _reads(folder, model)
     stale = {_levels_of(folder, each).name for each in outcomes if each not in current}
     left_out = tuple(sorted(stale | {each.file for each in kept if each not in mine}))
-    return Run(model, header, reads, note, mine, left_out, current)
+    used = {(each.network, each.sensing, each.bits) for each in current}
+    drawn = tuple(each for each in mine if each.place in used)
+    return Run(model, header, reads, note, drawn, left_out, current)
 
 
 def _surrogate_path(folder: Path, surrogate: str | Path | None) -> Path:
@@ -153,7 +161,7 @@ def _of_surrogate(
     Raises:
         InputError: An outcome without its levels, or none of this surrogate although some read a circuit.
     """
-    there = {(each.network, each.calibration.sensing, each.calibration.bits) for each in mine}
+    there = {each.place for each in mine}
     kept = tuple(each for each in outcomes if each.mode == "ideal" or each.surrogate_sha256 == digest)
     for each in kept:
         if each.mode != "ideal" and (each.network, each.sensing, each.bits) not in there:

@@ -55,7 +55,8 @@ def calibrate(
     A group with fewer different counts than levels gets one level a count.
 
     Raises:
-        InputError: bits outside 1..6, an empty histogram, or more active rows than the surrogate has.
+        InputError: bits outside 1..6, an empty histogram, more active rows than the surrogate has, or too few of
+            them for differential sensing.
     """
     if not 1 <= bits <= 6:
         raise InputError(f"bits = {bits}, expected 1 to 6")
@@ -110,6 +111,7 @@ def _range_costs(weight: Float[np.ndarray, " value"], value: Float[np.ndarray, "
 
 def _levels(surrogate: Surrogate, histogram: Int[np.ndarray, " count"], sensing: Sensing, levels: int) -> Levels:
     n_active = histogram.size - 1
+    surrogate.check_active(sensing, n_active)
     seen = np.flatnonzero(histogram)[::-1]  # falling count is rising partial sum
     if seen.size == 0:
         raise InputError("an empty histogram of partial sums", hint="calibrate with at least one image")

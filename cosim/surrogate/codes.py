@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import ndtr
 from scipy.stats import pearson3
 
 from cosim.surrogate.model import Sensing, Surrogate
@@ -30,15 +29,17 @@ def code_probabilities(
     """P(code | n_minus) for a fresh column and fresh comparators at every read, `n_minus` from 0 to `n_active`.
 
     Every comparator sees the same voltage and has an offset of its own, so given the voltage the number that fire
-    is Poisson-binomial; the voltage, of Pearson type III with the surrogate's three moments, is integrated out.
+    is Poisson-binomial; the voltage is integrated out. Voltage and offsets are of Pearson type III, with the three
+    moments of the surrogate.
 
     Raises:
-        InputError: A reference beyond the measured levels, or more active rows than the column has.
+        InputError: A reference beyond the measured levels, more active rows than the column has, or too few of them
+            for differential sensing.
     """
     moments = _moments(surrogate, sensing, n_active)
     offset = surrogate.comparator(sensing).at(reference_v)
     volts = moments.mean_v[:, None] + moments.sigma_v[:, None] * _Z
-    fires = ndtr((volts[..., None] - reference_v - offset.mean_v) / offset.sigma_v)
+    fires = pearson3.cdf((volts[..., None] - reference_v - offset.mean_v) / offset.sigma_v, offset.skew)
     weights = _weights(moments.skew)
     return np.einsum("kz,kzc->kc", weights, poisson_binomial(fires))
 
@@ -59,6 +60,7 @@ def poisson_binomial(probability: Float[np.ndarray, "*batch trial"]) -> Float[np
 
 
 def _moments(surrogate: Surrogate, sensing: Sensing, n_active: int):
+    surrogate.check_active(sensing, n_active)
     n_minus = np.arange(n_active + 1, dtype=float)
     return surrogate.moments(sensing, n_minus, n_active - n_minus)
 

@@ -14,7 +14,8 @@ from cosim.errors import InputError
 from cosim.surrogate.calibration import Calibration, Group, Levels
 from cosim.surrogate.model import ComparatorModel, LineModel, Sensing, Surrogate
 
-SURROGATE = ("cosim-surrogate", (1, 0))
+SURROGATE = ("cosim-surrogate", (1, 1))
+"""1.1 added `*_offset_skew`; in a file of version 1.0 it is 0."""
 CALIBRATION = ("cosim-calibration", (1, 0))
 _VALIDATION = "validation_"
 
@@ -29,6 +30,7 @@ _LINE = {
 _COMPARATOR = {
     "offset_mean_v": ("V", "mean input-referred offset"),
     "offset_sigma_v": ("V", "standard deviation of the offset over comparators"),
+    "offset_skew": ("1", "skewness of the offset over comparators"),
     "sigma_error_v": ("V", "standard error of offset_sigma_v"),
 }
 
@@ -68,8 +70,8 @@ def load_surrogate(name_or_path: str | Path) -> Surrogate:
         path = resources.find("models", "surrogates", f"{name_or_path}.h5")
     content = hdf5.read(path, filetype=SURROGATE[0], major=SURROGATE[1][0])
     try:
-        surrogate = _surrogate(content)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        surrogate = _surrogate(content, hdf5.peek(path)[1])
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"an incomplete surrogate: {error}", place=str(path)) from error
     wrong = _wrong(surrogate)
     if wrong:
@@ -114,7 +116,7 @@ def load_calibration(path: Path) -> Calibration:
         }
         levels = {group: _levels({name: table[i] for name, table in tables.items()}) for i, group in enumerate(groups)}
         sensing, bits = cast(Sensing, attributes.pop("sensing")), int(cast(int, attributes.pop("bits")))
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
         raise InputError(f"an incomplete calibration: {error}", place=str(path)) from error
     wrong = _wrong_levels(levels, str(sensing), bits)
     if wrong:
@@ -122,11 +124,13 @@ def load_calibration(path: Path) -> Calibration:
     return Calibration(sensing, bits, levels, _plain(attributes))
 
 
-def _surrogate(content: hdf5.Content) -> Surrogate:
+def _surrogate(content: hdf5.Content, version: tuple[int, int]) -> Surrogate:
     values = {name: data.values for name, data in content.datasets.items()}
     line = LineModel(**{name: values[f"line_{name}"] for name in _LINE})
     models: dict[Sensing, ComparatorModel] = {}
     for sensing, (amplifier, samples) in json.loads(str(content.attributes["comparators"])).items():
+        if version < (1, 1):
+            values.setdefault(f"{sensing}_offset_skew", np.zeros_like(values[f"{sensing}_level_v"]))
         fields = {name: values[f"{sensing}_{name}"] for name in _COMPARATOR}
         models[sensing] = ComparatorModel(str(amplifier), values[f"{sensing}_level_v"], **fields, samples=int(samples))
     attributes = _plain(content.attributes)

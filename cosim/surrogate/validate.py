@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import kstest, pearson3
 
-from cosim.surrogate.model import Moments, Sensing, Surrogate
+from cosim.surrogate.model import ComparatorModel, Moments, Sensing, Surrogate
 
 if TYPE_CHECKING:
-    from cosim.surrogate.fit import ColumnSamples
+    from cosim.surrogate.fit import ColumnSamples, ComparatorSamples
 
 
 def validate(surrogate: Surrogate, reads: ColumnSamples, held_out: Bool[np.ndarray, " read"]) -> dict[str, float]:
@@ -38,6 +38,30 @@ def validate(surrogate: Surrogate, reads: ColumnSamples, held_out: Bool[np.ndarr
             }
     figures["line_correlation"] = _correlation(surrogate, reads.chosen(all_on))
     return figures
+
+
+def validate_comparator(model: ComparatorModel, held_out: ComparatorSamples) -> dict[str, float]:
+    """Figures by name of offsets that took no part in the fit; named as those of `validate`, over the levels.
+
+    Levels with a single offset are left out of the errors; without any other there are no figures.
+    """
+    levels, size = np.unique(held_out.level_v, return_counts=True)
+    levels, size = levels[size > 1], size[size > 1]
+    if not size.size:
+        return {}
+    groups = [held_out.offset_v[held_out.level_v == level] for level in levels]
+    moments = model.at(levels)
+    transformed = np.concatenate([_transform(group, moments, i) for i, group in enumerate(groups)])
+    test = kstest(transformed, "uniform")
+    return {
+        "reads": float(size.sum()),
+        "mean_rms_mv": _rms(1e3 * (np.array([group.mean() for group in groups]) - moments.mean_v)),
+        "mean_expected_mv": _rms(1e3 * moments.sigma_v / np.sqrt(size)),
+        "sigma_rms_mv": _rms(1e3 * (np.array([group.std(ddof=1) for group in groups]) - moments.sigma_v)),
+        "sigma_expected_mv": _rms(1e3 * moments.sigma_v / np.sqrt(2 * (size - 1))),
+        "ks": float(test.statistic),
+        "ks_p": float(test.pvalue),
+    }
 
 
 def _figures(

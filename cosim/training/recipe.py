@@ -11,6 +11,7 @@ from pydantic import Field
 from cosim.config import load_toml, parse_toml
 
 Count = Annotated[int, Field(gt=0)]
+Width = Annotated[int, Field(gt=0, le=65_536)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -23,7 +24,7 @@ class TrainingRecipe:
     Attributes:
         name: Name of the network; its file is `<name>.h5`.
         dataset: The images to train on; their test images are looked at once, at the end.
-        hidden: Widths of the hidden layers.
+        hidden: Widths of the hidden layers, at most 65,536 each.
         epochs: Passes over the training images.
         batch: Images in an optimizer step, at least 2.
         learning_rate: Adam's step at the start; it falls to 0 along half a cosine.
@@ -39,7 +40,7 @@ class TrainingRecipe:
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     dataset: Literal["mnist", "fashion_mnist"]
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1)]
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1)]
     epochs: Count
     batch: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0.0)]

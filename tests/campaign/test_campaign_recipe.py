@@ -15,6 +15,7 @@ from cosim.resources import data_folder
 WRONG = [
     ({"samples": "16\nsamplse = 2"}, 16, "unknown key 'column.samplse'", "did you mean 'samples'?"),
     ({"seed": "-1"}, 3, "at least 0", "-1"),
+    ({"seed": str(2**63)}, 3, "at most 9", str(2**63)),
     ({"seed": "1.5"}, 3, "a whole number", "1.5"),
     ({"samples": "15"}, 15, "at least 16", "15"),
     ({"samples": "16\npulse_s = -1e-10"}, 16, "greater than 0", "-1e-10"),
@@ -38,6 +39,7 @@ WRONG_COMPARATOR = [
     ({"sensing": '"differential"'}, 19, "strongarm cannot sense differential", "no input for a second reference"),
     ({"amplifier": '"strongarm_differential"'}, 19, "cannot sense single_ended", "inputs for two references"),
     ({"level_v": "[0.7, 0.7]"}, 20, "level_v names 0.7 twice", ""),
+    ({"tolerance_v": "1e-300"}, 22, "at least 1e-06", "1e-300"),
     ({"level_v": "[0.7]"}, 20, "at least 2", ""),
     ({"level_v": "[0.7, 3.0]"}, 20, "common_mode_v: expected 0..1.2, got 3", "amplifier.toml"),
 ]

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from threading import Timer
@@ -24,9 +24,12 @@ import xarray
 from cosim import hdf5
 from cosim.campaign import collect as collecting
 from cosim.campaign.collect import Progress, collect, plan
+from cosim.campaign.filetypes import STATUS
+from cosim.campaign.points import ColumnPoint, ComparatorPoint
 from cosim.campaign.recipe import Campaign, load_campaign
 from cosim.campaign.sampling import Samples, Task
 from cosim.campaign.store import SampleStore
+from cosim.circuit.deck import Deck
 from cosim.errors import InputError
 
 
@@ -109,7 +112,101 @@ def test_collecting_again_simulates_and_writes_nothing(done: Done) -> None:
     assert {path: path.stat().st_mtime_ns for path in done.folder.rglob("*.h5")} == files
 
 
+# --- Failures ---
+
+
+def failing(run: Path, task: Task, **status: int) -> None:
+    """The run's shard with failures in it: `timeout=3` makes sample 3 of the task one."""
+    store = SampleStore(run)
+    samples = store.load(task)
+    columns = {name: values.copy() for name, values in samples.columns.items()}
+    failures: dict[int, str] = {}
+    for reason, index in status.items():
+        columns["status"][index] = STATUS.index(reason)
+        if reason != "flipped":
+            columns["bl_v"][index] = columns["blb_v"][index] = np.nan
+        failures[task.start + index] = f"{reason}: said so"
+    store.save(Samples(task, columns, failures))
+
+
+@pytest.mark.parametrize("reason", ["timeout", "crash"])
+def test_what_the_machine_may_have_caused_is_tried_again(
+    reason: str, done: Done, copy: Path, hash_of: Callable[[Path], str]
+) -> None:
+    before, task = hash_of(copy), plan(done.campaign, engine_version(copy))[0]
+    failing(copy, task, **{reason: 3})
+    assert not SampleStore(copy).has(task)
+    progress = list(collect(done.campaign, copy, workers=1))
+    assert (progress[0].done, simulated(progress), progress[-1].failed) == (144 - 16, 16, 0)
+    assert hash_of(copy) == before
+
+
+def test_what_fails_again_is_taken(done: Done, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = plan(done.campaign, engine_version(copy))[0]
+    failing(copy, task, timeout=3)
+    failed = SampleStore(copy).load(task)
+    monkeypatch.setattr(collecting, "run_task", lambda task, stopped: failed)
+    progress = list(collect(done.campaign, copy, workers=1))
+    assert (progress[-1].done, progress[-1].failed, progress[-1].failure) == (144, 1, "1 timeout: said so")
+    content = hdf5.read(copy / "samples.h5", filetype="cosim-samples", major=1)
+    assert (content.datasets["column_status"].values == STATUS.index("timeout")).sum() == 1
+    assert json.loads(str(content.attributes["failures"])) == [[task.point.label, 3, "timeout: said so"]]
+
+
+def test_failures_and_flips_of_earlier_calls_count(done: Done, copy: Path) -> None:
+    tasks = plan(done.campaign, engine_version(copy))
+    failing(copy, tasks[0], no_convergence=3, flipped=5)
+    failing(copy, tasks[2], not_finite=1, no_convergence=4)
+    SampleStore(copy)._shard(tasks[4]).unlink()
+    first, *_, last = collect(done.campaign, copy, workers=1)
+    assert (first.fresh, first.failed, first.flipped) == (0, 3, 1)
+    assert (last.fresh, last.failed, last.flipped) == (16, 3, 1)
+    assert last.failure == "2 no_convergence: said so"
+
+
+@pytest.mark.parametrize("failures", ["[" * 20_000 + "]" * 20_000, "[1]", '{"x": "y"}', "{"])
+def test_a_shard_with_unreadable_failures_is_done_again(failures: str, done: Done, copy: Path) -> None:
+    store, task = SampleStore(copy), plan(done.campaign, engine_version(copy))[0]
+    path = store._shard(task)
+    content = hdf5.read(path, filetype="cosim-shard", major=1)
+    about = dict(content.attributes) | {"failures": failures}
+    hdf5.write(path, hdf5.Content(about, content.datasets), filetype="cosim-shard", version=(1, 0))
+    assert not store.has(task)
+    with pytest.raises(InputError, match="failures are not one text a sample"):
+        store.load(task)
+
+
+@pytest.mark.parametrize("circuit", ["column", "comparator"])
+def test_a_deck_that_ngspice_refuses_stops_before_the_first_sample(
+    circuit: str, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typo in a netlist: said once, with ngspice's words, and not once a sample."""
+    kind = {"column": ColumnPoint, "comparator": ComparatorPoint}[circuit]
+    nominal = kind.nominal_deck
+
+    def broken(point: ColumnPoint | ComparatorPoint) -> Deck:
+        deck = nominal(point)  # pyright: ignore[reportArgumentType]
+        return replace(deck, text=deck.text.replace(".end\n", "m99 a b c d no_such_model w=1u l=1u\n.end\n"))
+
+    monkeypatch.setattr(kind, "nominal_deck", broken)
+    with pytest.raises(InputError, match=r"ngspice refuses .*no_such_model") as caught:
+        list(collect(done.campaign, tmp_path / "run", workers=1))
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "shards").exists()
+
+
 # --- Half done, damaged, more ---
+
+
+def test_a_recipe_of_other_words_is_merged_again(done: Done, copy: Path, tmp_path: Path) -> None:
+    """The same samples: nothing to simulate, but the file quotes the recipe."""
+    recipe = tmp_path / "said_otherwise.toml"
+    recipe.write_text("# A remark\n" + done.campaign.text)
+    campaign = load_campaign(recipe)
+    assert simulated(list(collect(campaign, copy))) == 0
+    about = hdf5.read(copy / "samples.h5", filetype="cosim-samples", major=1).attributes
+    assert about["recipe"] == campaign.text
 
 
 def test_the_merged_file_is_made_again(done: Done, copy: Path, hash_of: Callable[[Path], str]) -> None:

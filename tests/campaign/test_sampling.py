@@ -111,6 +111,14 @@ def test_the_bisection_finds_the_offset(comparator_task: Task, offset_v: float) 
     assert len(stub.ran) == 2 + 10
 
 
+def test_a_bracket_that_cannot_be_halved_ends(comparator_task: Task) -> None:
+    """A tolerance below the spacing of numbers near the offset: some 50 halvings, then neighbours."""
+    stub = Stub(lambda deck: decided(deck, 0.123))
+    found = run(replace(comparator_task, point=replace(comparator_task.point, tolerance_v=1e-300), stop=1), stub)
+    assert found.columns["offset_v"][0] == pytest.approx(0.123, abs=1e-6)
+    assert len(stub.ran) < 70
+
+
 def test_an_offset_beyond_the_range_is_said_so(comparator_task: Task) -> None:
     found = run(comparator_task, Stub(lambda deck: decided(deck, 0.5)))
     assert (found.columns["status"] == STATUS.index("out_of_range")).all()

@@ -70,6 +70,14 @@ def test_sigmas_follow_pelgrom_in_the_contracts_order() -> None:
         ("rows = 64\n", "rows = 0\n", "'defaults.rows': expected a number greater than 0"),
         ('sensing = "discharge"', 'sensing = "psychic"', "'sensing': expected 'discharge'"),
         ('subcircuit = "xnor_8t"', 'subcircuit = "xnor"', "no subcircuit 'xnor'"),
+        ('bit_lines = ["bl", "blb"]', 'bit_lines = ["bl"]', "port 'blb' of subcircuit 'xnor_8t' has no role"),
+        ('bit_lines = ["bl", "blb"]', "bit_lines = []", "'ports.bit_lines': expected at least 1 entries"),
+        ('delvto = "dvt_pur"', 'delvto = "dvt_pul"', "mpur: 'dvt_pul' shifts mpul already"),
+        ('"dvt_pur"', '"dvt_pur", current = "dvt_pxr"', "mpur: 'dvt_pxr' shifts mpxr already"),
+        ('delvto = "dvt_pur"', 'delvto = "w_up"', "mpur: 'w_up' is a size in .parameters., no shift"),
+        ("w_pass = 120e-9", "w_pass = 1e-320", r"w_pass: expected 1e-9\.\.1e-3 m, got 9\.99989e-321"),
+        ("w_pass = 120e-9", "w_pass = 120", r"w_pass: expected 1e-9\.\.1e-3 m, got 120"),
+        ("\nl = 60e-9", "\nl = 0.9e-9", r"l: expected 1e-9\.\.1e-3 m, got 9e-10"),
         ('netlist = "cell.cir"', 'netlist = "sell.cir"', "the netlist 'sell.cir' is missing"),
         ('netlist = "cell.cir"', 'netlist = "../cell.cir"', "expected a file beside the contract"),
         ('"+1" = { wl = 1, wlb = 0 }', '"+2" = { wl = 1, wlb = 0 }', "drive"),
@@ -88,6 +96,48 @@ def test_an_error_names_its_line(tmp_path: Path) -> None:
     line = line_of(folder / "cell.toml", "w_up = -90e-9")
     with pytest.raises(InputError, match=re.escape(f"cell.toml:{line}:")):
         load_cell(folder)
+
+
+def test_an_unknown_type_of_transistor_or_capacitor_is_told_with_its_line(tmp_path: Path) -> None:
+    process = load_process("generic65")
+    for source, file, load, old, new in (
+        (CELL, "cell.toml", load_cell, 'mpur = { type = "pfet"', 'mpur = { type = "pfetx"'),
+        (AMPLIFIER, "amplifier.toml", load_amplifier, 'mpn = { type = "pfet"', 'mpn = { type = "pfetx"'),
+        (find("netlists", "bitcells", "avg_10t1c"), "cell.toml", load_cell, 'type = "mom"', 'type = "pfetx"'),
+    ):
+        folder = edited(source, tmp_path, file, old, new)
+        line = line_of(folder / file, '"pfetx"')
+        with pytest.raises(InputError, match=re.escape(f"{file}:{line}:") + ".*has no .* type 'pfetx'"):
+            load(folder).vth_sigmas(process)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('shift = "dev_c"', 'shift = "dvt_t9"', "cz: 'dvt_t9' shifts mt9 already"),
+        ('shift = "dev_c"', 'shift = "c_wire"', "cz: 'c_wire' is a size"),
+        ("c_cell = 2e-15", "c_cell = 1e-320", r"c_cell: expected 1e-18\.\.1e-6 F"),
+    ],
+)
+def test_a_wrong_capacitor_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    folder = edited(find("netlists", "bitcells", "avg_10t1c"), tmp_path, "cell.toml", old, new)
+    with pytest.raises(InputError, match=r"cell\.toml:\d+:\d+: " + message):
+        load_cell(folder)
+
+
+def test_a_string_with_a_separator_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(CELL, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    for text in ("./mine", "mine/", "mine/."):
+        assert load_cell(text).name == "mine"
+    with pytest.raises(InputError, match="there is no 'mine'"):
+        load_cell("mine")
+
+
+@pytest.mark.parametrize("path", ["~nouser_of_this_name", "~nouser_of_this_name/x", "./a\0b", "./" + 5000 * "x"])
+def test_a_path_that_nobody_can_have_is_told(path: str) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        load_cell(path)
 
 
 def test_a_negative_width_in_the_netlist_alone_does_not_reach_the_deck() -> None:
@@ -115,6 +165,8 @@ def test_an_unknown_name_and_a_missing_folder_are_told(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ('clock = "clk"', 'clock = "click"', "clock: port 'click' is not in the subcircuit"),
+        ('["outp", "outn"]', '["outp"]', "'ports.outputs': expected at least 2 entries"),
+        ('delvto = "dvt_inn"', 'delvto = "dvt_inp"', "minn: 'dvt_inp' shifts minp already"),
         ("inn = { }", "", "port 'inn' of subcircuit 'strongarm' has no role"),
         ("inp = { differential = 1 }", "inp = { }", "no input has a share of the differential"),
         ("w_tail = 1e-6", "w_tail = 0", "w_tail must be positive, got 0"),

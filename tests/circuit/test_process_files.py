@@ -48,9 +48,17 @@ def test_wrong_process_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_sigma_refuses_sizes_that_are_not_positive() -> None:
-    for arguments in ((3e-9, 0.0, 60e-9), (3e-9, 1e-7, -6e-8), (-3e-9, 1e-7, 6e-8), (3e-9, float("nan"), 6e-8)):
+    for arguments in (
+        (3e-9, 0.0, 60e-9),
+        (3e-9, 1e-7, -6e-8),
+        (-3e-9, 1e-7, 6e-8),
+        (3e-9, float("nan"), 6e-8),
+        (3e-9, 1e-320, 6e-8),
+    ):
         with pytest.raises(ValueError, match="positive"):
             vth_sigma(*arguments)
+    with pytest.raises(InputError, match="positive"):
+        load_process("generic65").device("nfet").sigma("vth", 1e-320, 6e-8)
 
 
 def test_a_corner_refuses_what_is_no_supply_or_temperature() -> None:

@@ -64,6 +64,16 @@ def test_wrong_outputs_are_refused(make, message: str):
         make()
 
 
+@pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", ".hidden", "a\n", "\x1b[31m", "ä", 101 * "a"])
+def test_names_are_plain_for_they_become_file_names(name: str):
+    network = random_network((10, 20, 4), np.random.default_rng(0))
+    with pytest.raises(InputError, match="cannot be called"):
+        replace(network, name=name)
+    with pytest.raises(InputError, match="cannot be called"):
+        replace(network, layers=(network.layers[0], replace(network.layers[1], name=name)))
+    assert replace(network, name="my-net_1.2").name == "my-net_1.2"
+
+
 def test_layers_must_follow_each_other():
     network = random_network((10, 20, 30, 4), np.random.default_rng(0))
     first, second, last = network.layers

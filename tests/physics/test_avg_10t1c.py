@@ -35,7 +35,7 @@ def test_the_line_ends_at_the_rows_average(run_deck: RunDeck, bench: ColumnBench
     """V = (sum C V_z + C_p V_reset) / (N C + C_p): one count is VDR C / (N C + C_p).
 
     C_p: 5 fF, 0.15 fF of wire a row, and of each row's open and shared gates about 0.14 fF: junctions and overlaps of
-    120 nm at 0.7 fF/um, and the channel of the sharing one. the reference figures: 5.33 mV, 0.06 count from the line.
+    120 nm at 0.7 fF/um, and the channel of the sharing one. reference: 5.33 mV, 0.06 count from the line.
     """
     counts = np.array([0, 16, 32, 48, 64])
     volts = np.array([read(run_deck, bench, k, 64 - k) for k in counts])
@@ -46,7 +46,7 @@ def test_the_line_ends_at_the_rows_average(run_deck: RunDeck, bench: ColumnBench
 
 
 def test_the_share_gates_lift_the_line(run_deck: RunDeck, bench: ColumnBench) -> None:
-    """the reference figures: by 21 mV with its own sizes; a shared charge has no other source than the gates' edges."""
+    """reference: by 21 mV with its own sizes; a shared charge has no other source than the gates' edges."""
     bottom_v, step_v = read(run_deck, bench, 0, 64), 5.27e-3
     c_total_f = SWING_V * C_CELL_F / step_v
     shared_v = SWING_V / 2 * (c_total_f - 64 * C_CELL_F) / c_total_f

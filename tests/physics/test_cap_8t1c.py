@@ -40,13 +40,13 @@ def test_a_step_is_the_dividers(run_deck: RunDeck, rows: int, step_mv: float | N
     step_v = (read(run_deck, bench, rows, 0) - read(run_deck, bench, 0, rows)) / rows
     c_total_f = rows * (C_CELL_F + C_WIRE_F + 0.063 * 0.7e-15) + C_LINE_F
     assert step_v == pytest.approx(SWING_V * C_CELL_F / c_total_f, rel=3e-3)
-    # The figures of the reference figures, with a smaller switch.
+    # The figures of reference, with a smaller switch.
     assert step_mv is None or 1e3 * step_v == pytest.approx(step_mv, rel=0.02)
 
 
 @pytest.mark.parametrize("rows", [64, 256])
 def test_the_line_is_linear_in_the_count(run_deck: RunDeck, rows: int) -> None:
-    """the reference figures: 0.002 count; 0.01 leaves room for ngspice's 10 uV (0.007 count of 256 rows)."""
+    """reference: 0.002 count; 0.01 leaves room for ngspice's 10 uV (0.007 count of 256 rows)."""
     bench = column(rows)
     counts = np.array([0, rows // 8, rows // 2, rows])
     volts = np.array([read(run_deck, bench, k, rows - k) for k in counts])
@@ -71,7 +71,7 @@ def test_a_row_that_is_off_adds_nothing_when_reset_half_way_and_reads_as_minus_o
 def test_capacitor_mismatch_is_the_dividers(run_deck: RunDeck) -> None:
     """V = v_0 + sum C_i dV_i / (sum C_i + C_p), v_0 and C_p from the nominal column, the same draws in both.
 
-    the reference figures: within 0.022 mV rms. Here with capacitors four times as bad as the process says.
+    reference: within 0.022 mV rms. Here with capacitors four times as bad as the process says.
     """
     rows, rng = 64, np.random.default_rng(5)
     bench = column(rows)

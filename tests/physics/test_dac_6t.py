@@ -49,7 +49,7 @@ def one_row(product: int = -1) -> np.ndarray:
 
 
 def test_a_servod_replica_makes_the_current_proportional_to_the_share(run_deck: RunDeck) -> None:
-    """the reference figures: within 0.002 %, here 0.004 %. All rows on: no leakage is in the sum; the line is held by 1 mohm."""
+    """reference: within 0.002 %, here 0.004 %. All rows on: no leakage is in the sum; the line is held by 1 mohm."""
     bench = column(1e-3)
     found = [currents(run_deck, bench, -np.ones(ROWS), np.full(ROWS, share))[0] for share in SHARES]
     np.testing.assert_allclose(found, ROWS * FULL_A * SHARES, rtol=6e-5)
@@ -63,7 +63,7 @@ def test_a_voltage_dac_is_far_from_proportional(run_deck: RunDeck) -> None:
 
 
 def test_currents_at_a_held_line_add(run_deck: RunDeck) -> None:
-    """the reference figures: to a millionth; I_BL is the sum of the shares of the rows at -1, I_BLB of those at +1."""
+    """reference: to a millionth; I_BL is the sum of the shares of the rows at -1, I_BLB of those at +1."""
     bench, rng = column(1e-3), np.random.default_rng(7)
     share = rng.choice(SHARES, ROWS)
     products = np.repeat([-1, 1], ROWS // 2)
@@ -75,7 +75,7 @@ def test_currents_at_a_held_line_add(run_deck: RunDeck) -> None:
 
 
 def test_a_clamps_resistance_costs_half_a_percent_at_ten_millivolts(run_deck: RunDeck) -> None:
-    """20 ohm and 0.13 mA are 2.6 mV: 0.12 %. the reference figures: 0.5 % at 64 rows with 35 ohm or less."""
+    """20 ohm and 0.13 mA are 2.6 mV: 0.12 %. reference: 0.5 % at 64 rows with 35 ohm or less."""
     soft = currents(run_deck, column(20.0), -np.ones(ROWS))[0]
     assert 1 - soft / (ROWS * FULL_A) == pytest.approx(1.2e-3, rel=0.3)
 
@@ -89,7 +89,7 @@ def test_a_row_that_is_off_draws_nothing_but_leakage(run_deck: RunDeck) -> None:
 
 
 def test_mismatch_is_a_third_of_the_current_and_more_at_a_small_share(run_deck: RunDeck) -> None:
-    """the reference figures: 30 % at 8 uA, 62 % at 1 uA; here 34 and 68 %.
+    """reference: 30 % at 8 uA, 62 % at 1 uA; here 34 and 68 %.
 
     The spread of 24 sums of 16 cells errs by 1 / sqrt(2 * 23) = 15 %: 50 % is three of those.
     """

@@ -71,7 +71,7 @@ def test_few_rows_discharge_in_proportion(run_deck: RunDeck, bench: ColumnBench)
     """I t = C V for drops that are small against VDD: twice the rows, twice the drop but for the drain slope."""
     drops = [1 - read(run_deck, bench, rows_of(0, n))[0, 0] for n in (1, 2)]
     assert drops[1] == pytest.approx(2 * drops[0], rel=0.02)
-    # the reference figures: 8.1 uA a cell for 150 ps on 80 fF of wire and 64 junctions.
+    # reference: 8.1 uA a cell for 150 ps on 80 fF of wire and 64 junctions.
     assert drops[0] == pytest.approx(8.1e-6 * 150e-12 / 86e-15, rel=0.15)
 
 

@@ -54,7 +54,7 @@ def test_the_offset_is_linear_in_the_shifts(run_deck: RunDeck, name: str) -> Non
     """The sum of single sensitivities foretells a random comparator's offset.
 
     1.5 mV: 0.2 mV of bisection for each of 14 sensitivities at 10 mV, times shifts of about 15 mV, add up to 0.8 mV;
-    the rest is the curvature (the reference figures: correlation 0.9996 where sigma is 18 mV, 0.5 mV).
+    the rest is the curvature (reference: correlation 0.9996 where sigma is 18 mV, 0.5 mV).
     """
     comparator = bench(name)
     count = len(comparator.amplifier.devices)
@@ -65,7 +65,7 @@ def test_the_offset_is_linear_in_the_shifts(run_deck: RunDeck, name: str) -> Non
         shifts = rng.normal(size=count) * sigmas
         assert offset(run_deck, comparator, shifts) == pytest.approx(single @ shifts, abs=1.5e-3)
     sigma_mv = 1e3 * np.linalg.norm(single * sigmas)
-    # the reference figures: 18 to 20 mV with two inputs, 29 mV with four at a reference difference of 0.
+    # reference: 18 to 20 mV with two inputs, 29 mV with four at a reference difference of 0.
     assert (18 if name == "strongarm" else 28) < sigma_mv < (20.5 if name == "strongarm" else 31)
 
 

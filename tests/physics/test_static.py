@@ -41,7 +41,7 @@ def read(run_deck: RunDeck, bench: ColumnBench, plus: int, minus: int, shifts: n
 
 @pytest.mark.parametrize("name", NAMES)
 def test_resistors_give_the_known_levels(run_deck: RunDeck, name: str) -> None:
-    """the reference figures, 600 ohm, where a cell carries 8.1 uA; generic65's carries 8.9."""
+    """reference, 600 ohm, where a cell carries 8.1 uA; generic65's carries 8.9."""
     bench = with_resistors(name)
     volts = [read(run_deck, bench, k, ROWS - k)[0] for k in (0, 16, 32, 48, 64)]
     known = np.array([0.722, 0.786, 0.853, 0.924, 1.0])

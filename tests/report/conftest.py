@@ -50,7 +50,7 @@ def make_surrogate(about: dict[str, str | int | float]) -> Surrogate:
     comparators = {}
     for sensing, level_v in (("single_ended", np.linspace(0.3, 1.0, 5)), ("differential", np.linspace(-0.7, 0.7, 5))):
         flat = np.full(5, 8e-3)
-        comparators[sensing] = ComparatorModel(f"amp_{sensing}", level_v, 0.1 * flat, flat, flat / 11, 64)
+        comparators[sensing] = ComparatorModel(f"amp_{sensing}", level_v, 0.1 * flat, flat, 0 * flat, flat / 11, 64)
     checks = ("reads", "mean_rms_mv", "mean_expected_mv", "mean_rms_counts", "sigma_rms_mv", "sigma_expected_mv",
               "sigma_rms_counts", "ks", "ks_p")  # fmt: skip
     validation = {f"{view}_{name}": 0.25 for view in ("bl", "blb", "difference") for name in checks}

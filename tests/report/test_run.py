@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,19 @@ def test_one_calibration_of_another_surrogate_is_left_out(run: Path) -> None:
     text = write_page(run).read_text(encoding="utf-8")
     assert "87.49" not in text
     assert f"the outcomes of {path.name}" in text
+
+
+def test_a_calibration_that_no_outcome_uses_is_not_drawn(run: Path) -> None:
+    """An evaluation that failed leaves none, but a file from elsewhere must not decide about the page either."""
+    path = run / "calibration-toy_mlp-differential-3bit.h5"
+    content = hdf5.read(path, filetype="cosim-calibration", major=1)
+    changed = dict(content.datasets)
+    changed["reference_v"] = replace(changed["reference_v"], values=changed["reference_v"].values + 9.0)
+    attributes = dict(content.attributes) | {"network": "another"}
+    other = run / "calibration-another-differential-3bit.h5"
+    hdf5.write(other, hdf5.Content(attributes, changed), filetype="cosim-calibration", version=(1, 0))
+    assert {each.network for each in load_run(run).calibrations} == {"toy_mlp"}
+    assert other.name not in write_page(run).read_text(encoding="utf-8")
 
 
 def test_outcome_that_a_new_fit_left_behind(run: Path) -> None:

@@ -27,12 +27,12 @@ def truth(rows: int = 64) -> LineModel:
     return LineModel(mean_v, sigma_v, skew, none, none, none)
 
 
-def comparators(sigma_v: float = 15e-3) -> dict[Sensing, ComparatorModel]:
+def comparators(sigma_v: float = 15e-3, skew: float = 0.0) -> dict[Sensing, ComparatorModel]:
     models: dict[Sensing, ComparatorModel] = {}
     for sensing in ("single_ended", "differential"):
         level_v = LEVELS[sensing]
         sigma = sigma_v * (1 + 0.3 * np.abs(level_v))
-        models[sensing] = ComparatorModel("ideal", level_v, sigma, sigma, 0.1 * sigma, 50)
+        models[sensing] = ComparatorModel("ideal", level_v, sigma, sigma, np.full(level_v.size, skew), 0.1 * sigma, 50)
     return models
 
 
@@ -56,13 +56,22 @@ def column_reads(line: LineModel, samples: int, seed: int, counts: tuple[int, ..
 
 
 def write_samples(
-    path: Path, reads: ColumnSamples, rows: int, *, offsets: int = 64, seed: int = 1, failed: tuple[int, ...] = ()
+    path: Path,
+    reads: ColumnSamples,
+    rows: int,
+    *,
+    offsets: int = 64,
+    seed: int = 1,
+    failed: tuple[int, ...] = (),
+    flipped: tuple[int, ...] = (),
+    skew: float = 0.0,
 ) -> Path:
     """A `samples.h5` of such reads, with comparators' offsets; `failed` are reads without values."""
     generator = np.random.default_rng(seed)
     status = np.zeros(reads.bl_v.size, np.uint8)
     status[list(failed)] = 3
     bad = status != 0
+    status[list(flipped)] = 1
     columns = {
         "column_n_minus": reads.n_minus.astype(np.int32),
         "column_n_plus": reads.n_plus.astype(np.int32),
@@ -72,15 +81,18 @@ def write_samples(
         "column_blb_v": np.where(bad, np.nan, reads.blb_v),
         "column_flipped": np.where(bad, -1, 0).astype(np.int16),
     }
-    models = comparators()
+    models = comparators(skew=skew)
     level = [np.repeat(model.level_v, offsets) for model in models.values()]
     offset = [
-        generator.normal(np.repeat(m.offset_mean_v, offsets), np.repeat(m.offset_sigma_v, offsets))
+        np.repeat(m.offset_mean_v, offsets)
+        + np.repeat(m.offset_sigma_v, offsets)
+        * pearson3.rvs(skew, size=offsets * m.level_v.size, random_state=generator)
         for m in models.values()
     ]
     columns |= {
         "comparator_amplifier": np.repeat(np.arange(2, dtype=np.uint8), [each.size for each in level]),
         "comparator_level_v": np.concatenate(level),
+        "comparator_sample": np.concatenate([np.arange(each.size) % offsets for each in level]).astype(np.int32),
         "comparator_offset_v": np.concatenate(offset),
         "comparator_status": np.zeros(sum(each.size for each in level), np.uint8),
     }

@@ -77,7 +77,7 @@ def test_thresholds_lie_between_the_counts_that_they_part(counts: dict[int, int]
 def test_three_bits_are_eight_codes_for_each_group() -> None:
     groups = {
         ("dense2", 64): histogram(1, 64, 8),
-        ("dense2", 16): histogram(2, 16, 3),
+        ("dense2", 48): histogram(2, 48, 6),
         ("dense3", 64): histogram(3, 64, 5),
     }
     found = calibrate(true_surrogate(), groups, sensing="differential", bits=3, provenance={"network": "x"})
@@ -86,6 +86,13 @@ def test_three_bits_are_eight_codes_for_each_group() -> None:
         assert levels.centroid_mac.size == 8
         assert levels.histogram.size == n_active + 1
         assert (np.abs(levels.centroid_mac) <= n_active).all()
+
+
+def test_a_group_of_few_rows_is_calibrated_single_ended_alone() -> None:
+    groups = {("dense2", 64): histogram(1, 64, 8), ("dense2", 16): histogram(2, 16, 3)}
+    with pytest.raises(InputError, match="differential sensing with 16 active rows, expected at least 48 of 64"):
+        calibrate(true_surrogate(), groups, sensing="differential", bits=3, provenance={})
+    assert set(calibrate(true_surrogate(), groups, sensing="single_ended", bits=3, provenance={}).levels) == set(groups)
 
 
 def test_fewer_counts_than_codes_lose_nothing() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, norm, pearson3
-from synthetic_columns import draw, true_surrogate
+from synthetic_columns import comparators, draw, true_surrogate
 
 from cosim.errors import InputError
 from cosim.surrogate import codes
@@ -32,8 +32,10 @@ def test_poisson_binomial_is_the_sum_over_all_outcomes(probability: list[float])
     np.testing.assert_allclose(poisson_binomial(np.array(probability)), expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("sensing", ["single_ended", "differential"])
-@pytest.mark.parametrize("n_active", [64, 63, 16, 1])
+@pytest.mark.parametrize(
+    ("sensing", "n_active"),
+    [*(("single_ended", n) for n in (64, 63, 16, 1)), *(("differential", n) for n in (64, 63, 48))],
+)
 def test_every_row_is_a_distribution(sensing: Sensing, n_active: int) -> None:
     found = code_probabilities(true_surrogate(), sensing, n_active, REFERENCES[sensing])
     assert found.shape == (n_active + 1, 8)
@@ -106,6 +108,31 @@ def test_the_skew_is_in_the_tails() -> None:
     expected = np.diff(pearson3.cdf([-np.inf, -3, -1, 1, np.inf], -1.0))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
     assert np.abs(expected - np.diff(norm.cdf([-np.inf, -3, -1, 1, np.inf]))).max() > 0.01
+
+
+@pytest.mark.parametrize("skew", [-1.0, 0.7])
+def test_the_offsets_are_skewed(skew: float) -> None:
+    """A line without spread: each comparator's own distribution function, and they are independent."""
+    surrogate = quiet(true_surrogate(), 1e-9)
+    model = replace(comparators(10e-3, skew)["single_ended"], offset_mean_v=np.full(6, 2e-3))
+    surrogate = replace(surrogate, comparators={"single_ended": model})
+    reference_v = surrogate.line.mean_v[20] + np.array([-0.025, 0.01])
+    found = code_probabilities(surrogate, "single_ended", 64, reference_v)[20]
+    sigma_v = model.at(reference_v).sigma_v
+    fires = pearson3.cdf((surrogate.line.mean_v[20] - reference_v - 2e-3) / sigma_v, skew)
+    np.testing.assert_allclose(found, poisson_binomial(fires), rtol=0, atol=1e-6)
+    gaussian = poisson_binomial(norm.cdf((surrogate.line.mean_v[20] - reference_v - 2e-3) / sigma_v))
+    assert np.abs(found - gaussian).max() > 0.01
+
+
+def test_differential_sensing_of_few_rows_is_refused() -> None:
+    """47 of 64: the lines stay higher than where the offsets were measured."""
+    said = "differential sensing with 47 active rows, expected at least 48 of 64: .*single_ended"
+    for function in (code_probabilities, nominal_codes):
+        with pytest.raises(InputError, match=said):
+            function(true_surrogate(), "differential", 47, DIFFERENCE)
+        function(true_surrogate(), "differential", 48, DIFFERENCE)
+        function(true_surrogate(), "single_ended", 1, SINGLE)
 
 
 @pytest.mark.parametrize(("sigma_v", "bound"), [(15e-3, 1e-5), (1e-3, 1e-5), (1e-4, 1e-4)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from scipy.stats import pearson3
 from synthetic_columns import COUNTS, column_reads, comparators, truth, write_samples
 
+from cosim import hdf5
+from cosim.campaign.filetypes import SAMPLES
 from cosim.errors import InputError, MeasuredWorseError
 from cosim.surrogate import fit as fitting
 from cosim.surrogate.curves import falling_curve, skew_curve, variance_curve
@@ -182,7 +185,7 @@ def test_a_file_or_its_folder(samples: Path) -> None:
 
 
 def test_comparators_are_what_was_drawn(samples: Path) -> None:
-    """Means and sigmas of 64 offsets a level within five standard errors: a false alarm in 40000."""
+    """Means and sigmas of 48 fitted offsets a level within five standard errors: a false alarm in 40000."""
     found = fit(samples).comparators
     assert {sensing: model.amplifier for sensing, model in found.items()} == {
         "single_ended": "first", "differential": "second",
@@ -190,10 +193,10 @@ def test_comparators_are_what_was_drawn(samples: Path) -> None:
     for sensing, true in comparators().items():
         model = found[sensing]
         np.testing.assert_allclose(model.level_v, true.level_v)
-        assert (np.abs(model.offset_mean_v - true.offset_mean_v) < 5 * true.offset_sigma_v / 8).all()
+        assert (np.abs(model.offset_mean_v - true.offset_mean_v) < 5 * true.offset_sigma_v / np.sqrt(48)).all()
         assert (np.abs(model.offset_sigma_v - true.offset_sigma_v) < 5 * model.sigma_error_v).all()
-        np.testing.assert_allclose(model.sigma_error_v, model.offset_sigma_v / np.sqrt(2 * 63))
-        assert model.samples == 64
+        np.testing.assert_allclose(model.sigma_error_v, model.offset_sigma_v / np.sqrt(2 * 47))
+        assert model.samples == 48
 
 
 def test_too_many_failures_are_refused(tmp_path: Path) -> None:
@@ -206,6 +209,92 @@ def test_too_many_failures_are_refused(tmp_path: Path) -> None:
     allowed = fit(path, max_failure_rate=0.05)
     assert np.isfinite(allowed.line.mean_v).all()
     assert allowed.validation["difference_reads"] == 15 * 16 - len([i for i in (130, 140, 150) if i % 4 == 3])
+
+
+@pytest.mark.parametrize("skew", [-1.2, 0.8])
+def test_the_skew_of_the_offsets_is_found(tmp_path: Path, skew: float) -> None:
+    """1500 fitted offsets a level: five standard errors of a sample skewness, about 0.1 each for this skew."""
+    found = fit(write_samples(tmp_path / "samples.h5", column_reads(truth(), 32, 1), 64, offsets=2000, skew=skew))
+    for sensing, model in found.comparators.items():
+        np.testing.assert_allclose(model.offset_skew, skew, rtol=0, atol=0.5)
+        assert found.validation[f"{sensing}_offset_ks_p"] > 1e-4
+
+
+def test_a_skew_within_its_error_is_none(tmp_path: Path) -> None:
+    """Normal offsets, 48 a level: the standard error is 0.35; two levels of three are within it and give 0."""
+    found = fit(write_samples(tmp_path / "samples.h5", column_reads(truth(), 32, 1), 64)).comparators
+    skews = np.concatenate([model.offset_skew for model in found.values()])
+    assert 5 <= (skews == 0).sum() < skews.size
+    assert np.abs(skews).max() < 1.2
+
+
+def test_comparators_are_checked_with_offsets_that_were_not_fitted(samples: Path, tmp_path: Path) -> None:
+    """The held-out offsets moved by 50 mV: the model stays and the figures tell it."""
+
+    def move(table: dict[str, hdf5.Dataset], _: object) -> None:
+        held_out = table["comparator_sample"].values % 4 == 3
+        offset = table["comparator_offset_v"]
+        table["comparator_offset_v"] = replace(offset, values=offset.values + 0.05 * held_out)
+
+    right, moved = fit(samples), fit(changed(samples, tmp_path / "moved.h5", move))
+    for sensing, model in right.comparators.items():
+        np.testing.assert_array_equal(model.offset_mean_v, moved.comparators[sensing].offset_mean_v)
+        key = f"{sensing}_offset"
+        assert right.validation[f"{key}_reads"] == 16 * model.level_v.size
+        assert right.validation[f"{key}_ks_p"] > 1e-4
+        assert right.validation[f"{key}_mean_rms_mv"] < 2 * right.validation[f"{key}_mean_expected_mv"]
+        assert right.validation[f"{key}_sigma_rms_mv"] < 2 * right.validation[f"{key}_sigma_expected_mv"]
+        assert moved.validation[f"{key}_mean_rms_mv"] > 40
+        assert moved.validation[f"{key}_ks_p"] < 1e-6
+
+
+def test_a_point_with_a_flip_is_masked(samples: Path, tmp_path: Path) -> None:
+    """Whatever its other samples are: here they are 0.3 V off, and neither the fit nor a figure sees them."""
+    reads = column_reads(truth(), 64, 1)
+    at = reads.n_minus == 24
+    wild = replace(reads, bl_v=reads.bl_v - 0.3 * at, blb_v=reads.blb_v - 0.3 * at)
+    path = write_samples(tmp_path / "flips.h5", wild, 64, flipped=(int(np.flatnonzero(at)[0]),))
+    with pytest.raises(MeasuredWorseError, match="1 of 64 column samples"):
+        fit(path)
+    found = fit(path, max_failure_rate=0.02)
+    assert found.validation["masked_points"] == 1
+    assert found.validation["bl_reads"] == (15 - 2) * 16, "less the masked count and the one without a pulling cell"
+    np.testing.assert_allclose(found.line.mean_v, truth().mean_v, rtol=0, atol=5e-3)
+    assert found.validation["bl_ks_p"] > 1e-4
+    assert fit(samples).validation["masked_points"] == 0
+
+
+def changed(samples: Path, to: Path, change: Callable[..., object]) -> Path:
+    """The samples with other content and a valid hash."""
+    content = hdf5.read(samples, filetype=SAMPLES[0], major=1)
+    datasets, attributes = dict(content.datasets), dict(content.attributes)
+    change(datasets, attributes)
+    hdf5.write(to, hdf5.Content(attributes, datasets), filetype=SAMPLES[0], version=SAMPLES[1])
+    return to
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data, about: about.pop("rows"), "rows"),
+        (lambda data, about: about.update(rows="many"), "many"),
+        (lambda data, about: about.update(rows=60), "60 rows cannot have"),
+        (lambda data, about: data.pop("column_bl_v"), "column_bl_v"),
+        (lambda data, about: data.pop("comparator_sample"), "comparator_sample"),
+        (lambda data, about: about.pop("sensing"), "sensing"),
+        (lambda data, about: about.update(amplifiers="[["), "Expecting value"),
+        (lambda data, about: about.update(amplifiers="[" * 20_000 + "]" * 20_000), "recursion"),
+        (lambda data, about: about.update(amplifiers="1"), "not iterable"),
+        (lambda data, about: about.update(sensing='["single_ended", "triple"]'), "triple"),
+    ],
+)
+def test_incomplete_samples_are_refused(
+    samples: Path, tmp_path: Path, change: Callable[..., object], said: str
+) -> None:
+    path = changed(samples, tmp_path / "changed.h5", change)
+    with pytest.raises(InputError, match=f"incomplete samples: .*{said}") as caught:
+        fit(path)
+    assert str(caught.value).startswith(str(path))
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
-from synthetic_columns import column_reads, true_surrogate, truth, write_samples
+from synthetic_columns import column_reads, comparators, true_surrogate, truth, write_samples
 
 from cosim import hdf5
 from cosim.errors import InputError
@@ -124,6 +124,12 @@ def with_nan(array: np.ndarray) -> np.ndarray:
         (lambda data, about: about.pop("comparators"), "an incomplete surrogate: .*comparators"),
         (lambda data, about: about.update(comparators="[1, 2]"), "an incomplete surrogate"),
         (lambda data, about: about.update(comparators="{"), "an incomplete surrogate"),
+        (
+            lambda data, about: about.update(comparators="[" * 20_000 + "]" * 20_000),
+            "an incomplete surrogate: .*recursion",
+        ),
+        (values("single_ended_offset_skew", with_nan), "single_ended_offset_skew has a NaN"),
+        (lambda data, about: data.pop("single_ended_offset_skew"), "an incomplete surrogate: .*offset_skew"),
     ],
 )
 def test_values_that_no_surrogate_has_are_refused(path: Path, change: Callable[..., None], said: str) -> None:
@@ -135,6 +141,21 @@ def refused(load: Callable[[], object], path: Path, said: str) -> None:
         load()
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_version_1_0_has_offsets_without_skew(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    save_surrogate(replace(true_surrogate(), comparators=comparators(skew=0.5)), path)
+    assert (load_surrogate(path).comparators["differential"].offset_skew == 0.5).all()
+
+    def drop(datasets: dict[str, hdf5.Dataset], _: object) -> None:
+        for sensing in ("single_ended", "differential"):
+            del datasets[f"{sensing}_offset_skew"]
+
+    old = load_surrogate(rewritten(path, drop, version=(1, 0)))
+    for sensing, model in comparators().items():
+        np.testing.assert_array_equal(old.comparators[sensing].offset_skew, np.zeros(model.level_v.size))
+        np.testing.assert_array_equal(old.comparators[sensing].offset_sigma_v, model.offset_sigma_v)
 
 
 def test_arrays_of_the_wrong_length_are_refused(path: Path) -> None:
@@ -179,10 +200,10 @@ def test_a_name_that_is_not_there() -> None:
 
 @pytest.fixture
 def calibration() -> Calibration:
-    few = np.zeros(17, np.int64)
+    few = np.zeros(49, np.int64)
     few[[3, 8, 9]] = 5
     many = np.bincount(np.random.default_rng(0).binomial(64, 0.5, 4000), minlength=65)
-    groups = {("dense2", 64): many, ("dense2", 16): few}
+    groups = {("dense2", 64): many, ("dense2", 48): few}
     return calibrate(true_surrogate(), groups, sensing="differential", bits=3, provenance={"network": "x", "n": 3})
 
 
@@ -207,7 +228,11 @@ def test_a_calibration_comes_back_as_it_went(calibration: Calibration, calibrati
         (lambda data, about: about.update(sensing="triple"), "sensing is 'triple'"),
         (lambda data, about: about.update(bits=1), "8 codes of dense2 do not fit"),
         (lambda data, about: about.update(groups="[[1]]"), "an incomplete calibration"),
-        (lambda data, about: about.update(groups='[["dense2", 60], ["dense2", 16]]'), "has 65 counts, expected 61"),
+        (
+            lambda data, about: about.update(groups="[" * 20_000 + "]" * 20_000),
+            "an incomplete calibration: .*recursion",
+        ),
+        (lambda data, about: about.update(groups='[["dense2", 60], ["dense2", 48]]'), "has 65 counts, expected 61"),
         (lambda data, about: data.pop("histogram"), "an incomplete calibration: .*histogram"),
         (values("reference_v", lambda a: -a), "do not rise"),
         (values("centroid_mac", lambda a: -a), "do not rise"),

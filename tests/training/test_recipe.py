@@ -33,6 +33,7 @@ def test_shipped_recipes_train_on_all_images(name: str) -> None:
         ("epochs = 4", "epoch = 4", r":4:1: unknown key 'epoch'.*did you mean 'epochs'\?"),
         ("epochs = 4", "epochs = 0", ":4:.*epochs.*greater than 0"),
         ("hidden = [70, 37]", "hidden = [70, -1]", r":3:.*hidden\[2\]"),
+        ("hidden = [70, 37]", "hidden = [70, 99999999]", r":3:.*hidden\[2\].*at most 65536"),
         ("hidden = [70, 37]", "hidden = []", ":3:.*at least 1 entries"),
         ('dataset = "mnist"', 'dataset = "mnits"', "did you mean 'mnist'"),
         ("learning_rate = 0.01", "learning_rate = inf", "finite"),
