@@ -114,7 +114,7 @@ def test_the_fit_is_kept_until_the_samples_change(run_of_tiny: Path, monkeypatch
     path.write_bytes(before[:-50])
     chain.fitted(run_of_tiny)
     assert load_surrogate(path).rows == 8
-    monkeypatch.setattr(chain, "FORMAT", 2)
+    monkeypatch.setattr(chain, "FORMAT", chain.FORMAT + 1)
     monkeypatch.setattr(chain, "fit", lambda *a, **k: pytest.fail("fitted again, as it must"))
     with pytest.raises(pytest.fail.Exception):
         chain.fitted(run_of_tiny)

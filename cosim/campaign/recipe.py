@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,7 +153,8 @@ def named_in(recipe: Path, name: str) -> str | Path:
     'generic65'
     """
     plain = "/" not in name and name not in (".", "..")
-    return name if plain else recipe.parent / Path(name).expanduser()
+    # A "~" that names nobody stays as it is, and is then said not to be there.
+    return name if plain else recipe.parent / os.path.expanduser(name)
 
 
 def _check_counts(recipe: Recipe, path: Path) -> None:

@@ -67,7 +67,8 @@ def characterize(
     content = collect_with_bar(campaign, out, workers)
     lines = [
         f"{content['samples']} samples in {out / 'samples.h5'}: {content['simulated']} simulated now in "
-        f"{content['seconds']:.1f} s, {content['failed']} failed, {content['flipped']} with flipped cells"
+        f"{content['seconds']:.1f} s, {content['failed']} failed, {content['flipped']} with flipped cells",
+        *([f"most frequent failure: {content['failure']}"] if content["failure"] else []),
     ]
     show(lines, content, json, f"cosim fit {out}")
 
@@ -164,6 +165,7 @@ def collect_with_bar(campaign: Campaign, out: Path, workers: int | None = None) 
         "simulated": last.fresh,
         "failed": last.failed,
         "flipped": last.flipped,
+        "failure": last.failure,
         "seconds": last.seconds,
         "folder": str(out),
     }

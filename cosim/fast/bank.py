@@ -11,7 +11,7 @@ from scipy.interpolate import CubicSpline
 from scipy.stats import norm, qmc
 
 from cosim.circuit.column import ColumnBench
-from cosim.circuit.deck import Deck
+from cosim.circuit.deck import Deck, title_line
 from cosim.errors import MeasuredWorseError
 from cosim.spice.engine import Engine, Failed
 
@@ -191,7 +191,7 @@ def _deck(
     for node, level in cell.weight[state[1]].items():
         initial |= {f"{node}_{i}": level * vdd_v for i in range(len(shift_v))}
     text = [
-        f"* bank of {cell.name}: product {state[0]}, weight {state[1]}, {bench.corner}",
+        title_line(f"bank of {cell.name}: product {state[0]}, weight {state[1]}, {bench.corner}"),
         f".option temp={bench.corner.temp_c:.9g} method=gear reltol=1e-5 abstol=1e-13 vntol=1e-7",
         process.corner_text(bench.corner.process).strip(),
         *cell.subcircuit.render(cell.parameters, process.model_names),
