@@ -20,6 +20,10 @@ class CosimError(Exception):
         self.hint = hint
         super().__init__(message, place, hint)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors come back from worker processes and machines as what they are."""
+        return (_again, (type(self), self.message, self.place, self.hint))
+
     def __str__(self) -> str:
         """One line: place, message, hint.
 
@@ -54,3 +58,7 @@ class EngineMissingError(CosimError):
     """ngspice is missing or too old. Exit code 5."""
 
     exit_code = 5
+
+
+def _again(kind: type[CosimError], message: str, place: str | None, hint: str | None) -> CosimError:
+    return kind(message, place=place, hint=hint)

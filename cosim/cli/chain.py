@@ -24,6 +24,7 @@ def demo(
     network: str = "fashion_mnist_mlp",
     out: Path = Path("runs/demo"),
     workers: int | None = None,
+    cluster: str | None = None,
     json: Json = False,
 ) -> None:
     """Go from the 8T XNOR netlist to the accuracy of a network on 10,000 test images, and write a page.
@@ -33,6 +34,7 @@ def demo(
         network: A network's file, or one of models/networks/ by name.
         out: Folder of everything that is made; what is there already is not made again.
         workers: ngspice processes; one a core by default.
+        cluster: Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers simulate; see docs/cluster.md.
         json: Print one JSON object.
     """
     from cosim import chain
@@ -45,7 +47,7 @@ def demo(
     if not campaign.recipe.comparator:
         raise InputError("the recipe has no [[comparator]], so nothing can read the column", place=campaign.place)
     chain.check_network(network)  # Now, and not after minutes of simulation.
-    collected = collect_with_bar(campaign, out, workers)
+    collected = collect_with_bar(campaign, out, workers, cluster)
     surrogate = chain.fitted(out, max_failure_rate=campaign.recipe.max_failure_rate)
     for line in fit_lines(load_surrogate(surrogate)):
         note(line)

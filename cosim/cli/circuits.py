@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from cosim.cli.clusters import executor_on
 from cosim.cli.console import meter, note, show, table
 
 if TYPE_CHECKING:
@@ -48,7 +49,13 @@ def plan(
 
 
 def characterize(
-    what: str, *, recipe: str | None = None, out: Path | None = None, workers: int | None = None, json: Json = False
+    what: str,
+    *,
+    recipe: str | None = None,
+    out: Path | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    json: Json = False,
 ) -> None:
     """Simulate Monte Carlo samples of a cell in ngspice; goes on where a stopped run was.
 
@@ -57,11 +64,12 @@ def characterize(
         recipe: A recipe to run on the cell `what` instead of its own.
         out: Folder of the samples.
         workers: ngspice processes; one a core by default.
+        cluster: Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers simulate; see docs/cluster.md.
         json: Print one JSON object.
     """
     campaign = _campaign_of(what, recipe)
     out = out or _folder_of(campaign, recipe)
-    content = collect_with_bar(campaign, out, workers)
+    content = collect_with_bar(campaign, out, workers, cluster)
     lines = [
         f"{content['samples']} samples in {out / 'samples.h5'}: {content['simulated']} simulated now in "
         f"{content['seconds']:.1f} s, {content['failed']} failed, {content['flipped']} with flipped cells"
@@ -121,31 +129,36 @@ def validate(
                 raise MeasuredWorseError(f"{view} {name} is {value:.3g}, asked for {bound:g}", place=surrogate)
 
 
-def regenerate(name: str, *, out: Path | None = None, workers: int | None = None, json: Json = False) -> None:
+def regenerate(
+    name: str, *, out: Path | None = None, workers: int | None = None, cluster: str | None = None, json: Json = False
+) -> None:
     """Simulate and fit a shipped surrogate again from the recipe of its name.
 
     Args:
         name: A recipe of characterization/ whose surrogate ships in models/surrogates/.
         out: Folder of the samples and of surrogate.h5.
         workers: ngspice processes; one a core by default.
+        cluster: Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers simulate; see docs/cluster.md.
         json: Print one JSON object.
     """
     from cosim.campaign.recipe import load_campaign
 
     campaign = load_campaign(name)
     out = out or _folder_of(campaign)
-    collect_with_bar(campaign, out, workers)
+    collect_with_bar(campaign, out, workers, cluster)
     fit(out, json=json)
 
 
-def collect_with_bar(campaign: Campaign, out: Path, workers: int | None = None) -> dict[str, Any]:
-    """Collect a campaign under a progress bar; what was done, for a person or for JSON."""
+def collect_with_bar(
+    campaign: Campaign, out: Path, workers: int | None = None, cluster: str | None = None
+) -> dict[str, Any]:
+    """Collect a campaign under a progress bar, here or on a cluster; what was done, for a person or for JSON."""
     from cosim.campaign.collect import collect
 
     note(f"{campaign.recipe.title}: ngspice Monte Carlo into {out}")
     last = None
-    with meter("samples") as bar:
-        for last in collect(campaign, out, workers=workers):
+    with executor_on(cluster, workers) as executor, meter("samples") as bar:
+        for last in collect(campaign, out, executor=executor, workers=workers):
             left = f"{last.rate:.1f}/s, {last.left_s:.0f} s left" if last.rate else "starting"
             bar.update(last.done, last.total, f"{left}  {last.label}")
     assert last is not None
