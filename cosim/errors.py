@@ -27,6 +27,10 @@ class CosimError(Exception):
         self.hint = hint
         super().__init__(message, place, hint)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors come back from worker processes and machines as what they are."""
+        return (_again, (type(self), self.message, self.place, self.hint))
+
     def __str__(self) -> str:
         """One line: place, message, hint; without control characters, whatever file or name they came from.
 
@@ -63,3 +67,7 @@ class EngineMissingError(CosimError):
 
 def _plain(text: str) -> str:
     return _UNPRINTABLE.sub("", " ".join(_ESCAPES.sub("", text).split()))
+
+
+def _again(kind: type[CosimError], message: str, place: str | None, hint: str | None) -> CosimError:
+    return kind(message, place=place, hint=hint)

@@ -6,11 +6,14 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Protocol, runtime_checkable
 
 from filelock import FileLock, Timeout
 
@@ -23,6 +26,18 @@ from cosim.spice.engine import Failed, open_engine
 
 TASK_SAMPLES = 16
 """Samples a task: about two seconds of work, which is what a kill can lose."""
+WINDOW = 256
+"""Fewest tasks under way: enough that no worker waits, few enough that a scheduler holds them easily (12 kB each)."""
+
+
+@runtime_checkable
+class Wide(Protocol):
+    """An executor that knows how many tasks it runs at a time, which may change; a cluster is one."""
+
+    @property
+    def width(self) -> int:
+        """Tasks at a time."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +81,8 @@ def plan(campaign: Campaign, engine_version: str) -> list[Task]:
         key = key_of(point, recipe.seed, recipe.engine, engine_version)
         for start in range(0, point.samples, TASK_SAMPLES):
             stop = min(start + TASK_SAMPLES, point.samples)
-            tasks.append(Task(point, key, recipe.seed, start, stop, recipe.engine, recipe.timeout_s))
+            run = (recipe.engine, recipe.timeout_s, engine_version)
+            tasks.append(Task(point, key, recipe.seed, start, stop, *run))
     return tasks
 
 
@@ -76,13 +92,15 @@ def collect(
     """Simulate what is missing in `out` and merge it into `out/samples.h5`; yields after each task.
 
     A killed run loses the tasks that were under way and nothing else. The samples depend on the recipe and the
-    circuits alone: not on the executor, the number of workers or the order of completion.
+    circuits alone: not on the executor, the number of workers or the order of completion. However many tasks are
+    missing, no more than a window of them is handed to the executor at a time.
 
     Timeouts and crashes may be the machine's doing: the next run simulates their tasks again, and this one takes
     them as they are.
 
     Args:
-        executor: Runs the tasks; by default threads that each drive one ngspice process.
+        executor: Runs the tasks; by default threads that each drive one ngspice process. `open_cluster` gives one
+            for many machines.
         workers: Threads of the default executor; by default one a core.
 
     Raises:
@@ -168,22 +186,49 @@ def _simulate(
     stop = threading.Event()
     if executor is None:
         pool: Executor = ThreadPoolExecutor(workers or cores(), thread_name_prefix="ngspice")
-        futures: list[Future[Samples]] = [pool.submit(run_task, task, stopped=stop.is_set) for task in missing]
+        submit: Submit = lambda task: pool.submit(run_task, task, stopped=stop.is_set)  # noqa: E731
     else:
-        pool, futures = executor, [executor.submit(run_task, task) for task in missing]
+        pool, submit = executor, lambda task: executor.submit(run_task, task)
     try:
-        for future in as_completed(futures):
-            samples = future.result()
-            store.save(samples)
-            tally.add(samples)
-            fresh += samples.task.stop - samples.task.start
-            yield tally.progress(fresh, time.monotonic() - began, samples.task.point.label)
+        with closing(_completed(missing, submit, lambda: _window(pool))) as completed:
+            for samples in completed:
+                store.save(samples)
+                tally.add(samples)
+                fresh += samples.task.stop - samples.task.start
+                yield tally.progress(fresh, time.monotonic() - began, samples.task.point.label)
     finally:
         stop.set()
-        for future in futures:
-            future.cancel()
         if executor is None:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+Submit = Callable[[Task], Future[Samples]]
+
+
+def _completed(tasks: list[Task], submit: Submit, window: Callable[[], int]) -> Generator[Samples]:
+    """The samples of all tasks as they complete; when it is closed or fails, what is under way is cancelled."""
+    left = iter(tasks)
+    running: set[Future[Samples]] = set()
+    finished: SimpleQueue[Future[Samples]] = SimpleQueue()
+    try:
+        while True:
+            for task in islice(left, max(0, window() - len(running))):
+                future = submit(task)
+                running.add(future)
+                future.add_done_callback(finished.put)
+            if not running:
+                return
+            future = finished.get()
+            running.remove(future)
+            yield future.result()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _window(executor: Executor) -> int:
+    """How many tasks may be under way: two a worker, so that it finds the next one waiting."""
+    return max(WINDOW, 2 * executor.width) if isinstance(executor, Wide) else WINDOW
 
 
 def cores() -> int:

@@ -15,12 +15,18 @@ from cosim.campaign.filetypes import STATUS
 from cosim.campaign.points import ColumnPoint, ComparatorPoint, Point
 from cosim.circuit.column import flipped_rows
 from cosim.circuit.comparator import decision
+from cosim.errors import InputError
 from cosim.spice.engine import Engine, EngineName, Failed, open_engine
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Some consecutive samples of one point."""
+    """Some consecutive samples of one point.
+
+    Args:
+        key: The hash of all that the samples depend on; see `key_of`.
+        engine_version: The ngspice version that the key stands for.
+    """
 
     point: Point
     key: str
@@ -29,6 +35,7 @@ class Task:
     stop: int
     engine: EngineName
     timeout_s: float
+    engine_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +63,12 @@ def run_task(
 
     Raises:
         CancelledError: `stopped` said so between two samples; what was simulated is lost.
+        InputError: The ngspice here is of another version than the task's key stands for.
     """
     engine = _engine(task.engine, open_)
+    if engine.version != task.engine_version:
+        hint = "install the same ngspice wherever tasks run"
+        raise InputError(f"ngspice {engine.version}, expected {task.engine_version} as where cosim runs", hint=hint)
     sample = _column_sample if isinstance(task.point, ColumnPoint) else _comparator_sample
     rows: list[Row] = []
     for index in range(task.start, task.stop):

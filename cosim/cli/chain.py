@@ -26,6 +26,7 @@ def demo(
     network: str = "fashion_mnist_mlp",
     out: Path = Path("runs/demo"),
     workers: SomeWhole = None,
+    cluster: str | None = None,
     json: Json = False,
 ) -> None:
     """Go from the 8T XNOR netlist to the accuracy of a network on 10,000 test images, and write a page.
@@ -35,6 +36,7 @@ def demo(
         network: A network's file, or one of models/networks/ by name.
         out: Folder of everything that is made; what is there already is not made again.
         workers: ngspice processes; one a core by default.
+        cluster: Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers simulate; see docs/cluster.md.
         json: Print one JSON object.
     """
     from cosim import chain
@@ -47,7 +49,7 @@ def demo(
     if not campaign.recipe.comparator:
         raise InputError("the recipe has no [[comparator]], so nothing can read the column", place=campaign.place)
     chain.check_network(network)  # Now, and not after minutes of simulation.
-    collected = collect_with_bar(campaign, out, workers)
+    collected = collect_with_bar(campaign, out, workers, cluster)
     outcomes = _outcomes(campaign, network, out)
     page, seconds = write_page(out), time.monotonic() - began
     content = {"collected": collected, "outcomes": [as_json(each) for each in outcomes]}

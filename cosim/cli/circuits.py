@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from cosim.cli.clusters import executor_on
 from cosim.cli.console import SomeWhole, meter, note, show, table
 from cosim.cli.tables import fit_lines
 
@@ -51,7 +52,13 @@ def plan(
 
 
 def characterize(
-    what: str, *, recipe: str | None = None, out: Path | None = None, workers: SomeWhole = None, json: Json = False
+    what: str,
+    *,
+    recipe: str | None = None,
+    out: Path | None = None,
+    workers: SomeWhole = None,
+    cluster: str | None = None,
+    json: Json = False,
 ) -> None:
     """Simulate Monte Carlo samples of a cell in ngspice; goes on where a stopped run was.
 
@@ -60,11 +67,12 @@ def characterize(
         recipe: A recipe to run on the cell `what` instead of its own.
         out: Folder of the samples.
         workers: ngspice processes; one a core by default.
+        cluster: Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers simulate; see docs/cluster.md.
         json: Print one JSON object.
     """
     campaign = _campaign_of(what, recipe)
     out = out or _folder_of(campaign, recipe)
-    content = collect_with_bar(campaign, out, workers)
+    content = collect_with_bar(campaign, out, workers, cluster)
     lines = [
         f"{content['samples']} samples in {out / 'samples.h5'}: {content['simulated']} simulated now in "
         f"{content['seconds']:.1f} s, {content['failed']} failed, {content['flipped']} with flipped cells",
@@ -125,13 +133,16 @@ def validate(
                 raise MeasuredWorseError(f"{view} {name} is {value:.3g}, asked for {bound:g}", place=surrogate)
 
 
-def regenerate(name: str, *, out: Path | None = None, workers: SomeWhole = None, json: Json = False) -> None:
+def regenerate(
+    name: str, *, out: Path | None = None, workers: SomeWhole = None, cluster: str | None = None, json: Json = False
+) -> None:
     """Simulate and fit a shipped surrogate again from the recipe of its name.
 
     Args:
         name: A recipe of characterization/ whose surrogate ships in models/surrogates/.
         out: Folder of the samples, of surrogate.h5 and its card.
         workers: ngspice processes; one a core by default.
+        cluster: Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers simulate; see docs/cluster.md.
         json: Print one JSON object.
     """
     from cosim.campaign.recipe import load_campaign
@@ -140,7 +151,7 @@ def regenerate(name: str, *, out: Path | None = None, workers: SomeWhole = None,
     began = time.monotonic()
     campaign = load_campaign(name)
     out = out or _folder_of(campaign)
-    collect_with_bar(campaign, out, workers)
+    collect_with_bar(campaign, out, workers, cluster)
     path = out / "surrogate.h5"
     surrogate = _fitted(out, path, campaign.recipe.max_failure_rate)
     card, seconds = write_card(path, Path(campaign.place).stem), time.monotonic() - began
@@ -149,14 +160,16 @@ def regenerate(name: str, *, out: Path | None = None, workers: SomeWhole = None,
     show(lines, content, json, f"cosim validate {shlex.quote(str(path))}")
 
 
-def collect_with_bar(campaign: Campaign, out: Path, workers: int | None = None) -> dict[str, Any]:
-    """Collect a campaign under a progress bar; what was done, for a person or for JSON."""
+def collect_with_bar(
+    campaign: Campaign, out: Path, workers: int | None = None, cluster: str | None = None
+) -> dict[str, Any]:
+    """Collect a campaign under a progress bar, here or on a cluster; what was done, for a person or for JSON."""
     from cosim.campaign.collect import collect
 
     note(f"{campaign.recipe.title}: ngspice Monte Carlo into {out}")
     last = None
-    with meter("samples") as bar:
-        for last in collect(campaign, out, workers=workers):
+    with executor_on(cluster, workers) as executor, meter("samples") as bar:
+        for last in collect(campaign, out, executor=executor, workers=workers):
             rate = f"{last.rate:.1f}/s  " if last.rate else ""
             bar.update(last.done, last.total, rate + last.label, last.left_s if last.rate else None)
     assert last is not None

@@ -16,6 +16,7 @@ from cosim.campaign.points import ColumnPoint, ComparatorPoint
 from cosim.campaign.recipe import load_campaign
 from cosim.campaign.sampling import Task, run_task
 from cosim.circuit.deck import Deck
+from cosim.errors import InputError
 from cosim.spice.engine import Engine, Failed, Measured, Result
 
 
@@ -37,7 +38,7 @@ class Stub:
 
 
 def run(task: Task, engine: Engine):
-    return run_task(task, open_=lambda _: engine)
+    return run_task(replace(task, engine_version=engine.version), open_=lambda _: engine)
 
 
 @pytest.fixture
@@ -155,6 +156,14 @@ def test_a_real_comparator(comparator_task: Task, engine: Engine) -> None:
 
 def test_a_stop_is_seen_between_two_samples(column_task: Task) -> None:
     stub = Stub(lambda deck: Failed("timeout", "late"))
+    task = replace(column_task, engine_version=stub.version)
     with pytest.raises(CancelledError):
-        run_task(column_task, open_=lambda _: stub, stopped=lambda: len(stub.ran) == 3)
+        run_task(task, open_=lambda _: stub, stopped=lambda: len(stub.ran) == 3)
     assert len(stub.ran) == 3
+
+
+def test_another_ngspice_than_the_key_s_runs_nothing(column_task: Task) -> None:
+    stub = Stub(lambda deck: Failed("timeout", "late"), version="38")
+    with pytest.raises(InputError, match="ngspice 38, expected 39 as where cosim runs"):
+        run_task(replace(column_task, engine_version="39"), open_=lambda _: stub)
+    assert not stub.ran
