@@ -1,4 +1,4 @@
-"""The data folders that ship with the package: netlists, characterization recipes and models.
+"""What this machine has: the data folders that ship with the package, and the cores that may be used.
 
 In a wheel they lie in `cosim/_data`; in a source checkout they are the top-level folders themselves.
 """
@@ -6,6 +6,7 @@ In a wheel they lie in `cosim/_data`; in a source checkout they are the top-leve
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -72,3 +73,8 @@ def _unknown(part: str, names: list[str], folder: Path) -> InputError:
         place=folder.name,
         hint=f"{hint}there is: {listed}" if visible else "it is empty",
     )
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

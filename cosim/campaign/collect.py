@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task, run_task
 from cosim.campaign.store import SampleStore, merge, merged
 from cosim.errors import InputError
+from cosim.resources import usable_cores
 from cosim.spice.engine import Failed, open_engine
 
 TASK_SAMPLES = 16
@@ -185,7 +185,7 @@ def _simulate(
         return
     stop = threading.Event()
     if executor is None:
-        pool: Executor = ThreadPoolExecutor(workers or cores(), thread_name_prefix="ngspice")
+        pool: Executor = ThreadPoolExecutor(workers or usable_cores(), thread_name_prefix="ngspice")
         submit: Submit = lambda task: pool.submit(run_task, task, stopped=stop.is_set)  # noqa: E731
     else:
         pool, submit = executor, lambda task: executor.submit(run_task, task)
@@ -229,11 +229,6 @@ def _completed(tasks: list[Task], submit: Submit, window: Callable[[], int]) -> 
 def _window(executor: Executor) -> int:
     """How many tasks may be under way: two a worker, so that it finds the next one waiting."""
     return max(WINDOW, 2 * executor.width) if isinstance(executor, Wide) else WINDOW
-
-
-def cores() -> int:
-    """Cores that this process may use; macOS cannot tell and gives all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

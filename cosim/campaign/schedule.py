@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cosim.campaign.collect import cores, plan
+from cosim.campaign.collect import plan
 from cosim.campaign.points import ColumnPoint, ComparatorPoint, Point, circuit_of
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.store import SampleStore
 from cosim.errors import InputError
+from cosim.resources import usable_cores
 from cosim.spice.engine import Engine, Failed, open_engine
 
 
@@ -47,7 +48,7 @@ def schedule(campaign: Campaign, out: Path, *, workers: int | None = None) -> Sc
         EngineMissingError: ngspice is not installed.
         InputError: The recipe is wrong, or a deck without mismatch does not run.
     """
-    count = workers or cores()
+    count = workers or usable_cores()
     engine = open_engine(campaign.recipe.engine)
     try:
         tasks = plan(campaign, engine.version)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from cosim.network.packing import unpack_signs
 from cosim.network.program import Mode, Program, block_logits, prepare, run_block
 from cosim.network.readout import Readouts
 from cosim.network.reference import LayerTrace
+from cosim.resources import usable_cores
 from cosim.stats import Estimate, proportion
 
 T = TypeVar("T")
@@ -186,11 +186,6 @@ def partial_sums_per_image(network: Network, rows: int = DEFAULT_ROWS) -> int:
     """The number of sub-array columns that one image reads."""
     layers = network.binary_layers
     return sum(map_inputs(layer.in_features, rows).arrays * layer.out_features for layer in layers)
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _over_blocks(work: Callable[[slice], T], images: int, threads: int | None) -> Iterator[T]:
