@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from cosim.campaign.points import circuit_of, key_of, points_of
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task, run_task
+from cosim.campaign.stopping import Rounds, Stopped
 from cosim.campaign.store import SampleStore, merge, merged
 from cosim.errors import InputError
 from cosim.resources import usable_cores
@@ -51,6 +52,8 @@ class Progress:
         flipped: Samples of `done` with flipped cells.
         seconds: Since this call began.
         failure: The most frequent failure with its number and one of its details; empty without any.
+        stopped: With the last one, where each point ended whose number of samples a standard error decided; `total`
+            shrinks to it.
     """
 
     done: int
@@ -61,6 +64,7 @@ class Progress:
     seconds: float
     label: str
     failure: str = ""
+    stopped: tuple[Stopped, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -74,13 +78,17 @@ class Progress:
 
 
 def plan(campaign: Campaign, engine_version: str) -> list[Task]:
-    """The tasks of a campaign in their order; the same recipe gives the same tasks."""
+    """The tasks of a campaign in their order; the same recipe gives the same tasks.
+
+    Where a standard error ends the collection, these are all that there may be.
+    """
     recipe = campaign.recipe
     tasks: list[Task] = []
     for point in points_of(campaign):
         key = key_of(point, recipe.seed, recipe.engine, engine_version)
-        for start in range(0, point.samples, TASK_SAMPLES):
-            stop = min(start + TASK_SAMPLES, point.samples)
+        size = TASK_SAMPLES if point.method == "random" else point.batch
+        for start in range(0, point.samples, size):
+            stop = min(start + size, point.samples)
             run = (recipe.engine, recipe.timeout_s, engine_version)
             tasks.append(Task(point, key, recipe.seed, start, stop, *run))
     return tasks
@@ -114,50 +122,107 @@ def collect(
     version = engine.version
     engine.close()
     store = SampleStore(out)
-    with _locked(out):
+    with _locked(out), closing(_Pool(executor, workers)) as pool:
         store.sweep()
-        tasks = plan(campaign, version)
-        tally = _Tally(sum(task.stop - task.start for task in tasks))
-        missing: list[Task] = []
-        for task in tasks:
-            samples = store.settled(task)
-            if samples is None:
-                missing.append(task)
-            else:
-                tally.add(samples)
-        _check_decks(missing, campaign)
-        yield from _simulate(missing, store, tally, executor, workers)
-        if missing or not merged(store, campaign, tasks):
-            merge(store, campaign, tasks, version)
+        rounds = Rounds(plan(campaign, version), campaign.recipe.sampling)
+        tally = _Tally(rounds)
+        begun = False
+        for tasks in iter(rounds.next, []):
+            missing = [task for task in tally.round(tasks) if not tally.take(store.settled(task))]
+            if not begun:
+                _check_decks(missing, campaign)
+                tally.begin()
+                yield tally.progress("starting")
+            begun = True
+            for samples in pool.completed(missing):
+                store.save(samples)
+                tally.take(samples, fresh=True)
+                yield tally.progress(samples.task.point.label)
+        chosen, stopped = rounds.chosen(), rounds.stopped()
+        if stopped:
+            yield tally.end(chosen, stopped)
+        if tally.fresh or not merged(store, campaign, chosen):
+            merge(store, campaign, chosen, version, stopped)
 
 
 class _Tally:
-    """Counts what is on disk, task by task."""
+    """Counts what is on disk, task by task, and hands it to the rounds."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.failed, self.flipped = total, 0, 0, 0
-        self._reasons: Counter[str] = Counter()
-        self._details: dict[str, str] = {}
+    def __init__(self, rounds: Rounds) -> None:
+        self.fresh = 0
+        self._rounds, self._began = rounds, time.monotonic()
+        self._counts: dict[tuple[str, int], _Count] = {}
+        self._sum, self._total = _Count(), 0
 
-    def add(self, samples: Samples) -> None:
-        """Count a task's samples."""
-        status = samples.columns["status"]
-        self.done += status.size
-        self.failed += int((status > 1).sum())
-        self.flipped += int((status == 1).sum())
-        for text in samples.failures.values():
-            reason, _, detail = text.partition(": ")
-            if reason != "flipped":
-                self._reasons[reason] += 1
-                self._details.setdefault(reason, detail)
+    def round(self, tasks: list[Task]) -> list[Task]:
+        """The tasks of a round, after which the total may have shrunk."""
+        self._total = self._rounds.total
+        return tasks
 
-    def progress(self, fresh: int, seconds: float, label: str) -> Progress:
+    def take(self, samples: Samples | None, *, fresh: bool = False) -> bool:
+        """Count a task's samples; False where there are none."""
+        if samples is None:
+            return False
+        count = self._counts[samples.task.key, samples.task.start] = _Count.of(samples)
+        self._sum = self._sum.plus(count)
+        self._rounds.add(samples)
+        self.fresh += count.done if fresh else 0
+        return True
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def progress(self, label: str) -> Progress:
         """What is counted until now."""
-        failure = ""
-        if self._reasons:
-            ((reason, count),) = self._reasons.most_common(1)
-            failure = f"{count} {reason}: {self._details[reason]}"
-        return Progress(self.done, self.total, fresh, self.failed, self.flipped, seconds, label, failure)
+        seconds = time.monotonic() - self._began if self.fresh else 0.0
+        return self._progress(self._sum, max(self._total, self._sum.done), seconds, label)
+
+    def end(self, tasks: list[Task], stopped: tuple[Stopped, ...]) -> Progress:
+        """What is counted of the tasks that count."""
+        counted = _Count()
+        for task in tasks:
+            counted = counted.plus(self._counts[task.key, task.start])
+        ended = self._progress(counted, counted.done, time.monotonic() - self._began, "stopped")
+        return replace(ended, stopped=stopped)
+
+    def _progress(self, count: _Count, total: int, seconds: float, label: str) -> Progress:
+        return Progress(count.done, total, self.fresh, count.failed, count.flipped, seconds, label, count.failure)
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Some tasks in numbers; the reasons of failures with how many, and one detail of each."""
+
+    done: int = 0
+    failed: int = 0
+    flipped: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict[str, int])
+    details: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def of(cls, samples: Samples) -> _Count:
+        """A task's."""
+        status = samples.columns["status"]
+        texts = [text.partition(": ") for text in samples.failures.values()]
+        reasons = Counter(reason for reason, _, _ in texts if reason != "flipped")
+        details = {reason: detail for reason, _, detail in reversed(texts)}
+        return cls(status.size, int((status > 1).sum()), int((status == 1).sum()), reasons, details)
+
+    def plus(self, other: _Count) -> _Count:
+        """Both; of the details the first."""
+        sums = (self.done + other.done, self.failed + other.failed, self.flipped + other.flipped)
+        if not other.reasons:
+            return _Count(*sums, self.reasons, self.details)
+        return _Count(*sums, Counter(self.reasons) + Counter(other.reasons), {**other.details, **self.details})
+
+    @property
+    def failure(self) -> str:
+        """The most frequent failure with its number and its detail; empty without any."""
+        if not self.reasons:
+            return ""
+        ((reason, count),) = Counter(self.reasons).most_common(1)
+        return f"{count} {reason}: {self.details[reason]}"
 
 
 def _check_decks(missing: list[Task], campaign: Campaign) -> None:
@@ -176,30 +241,35 @@ def _check_decks(missing: list[Task], campaign: Campaign) -> None:
         engine.close()
 
 
-def _simulate(
-    missing: list[Task], store: SampleStore, tally: _Tally, executor: Executor | None, workers: int | None
-) -> Iterator[Progress]:
-    began, fresh = time.monotonic(), 0
-    yield tally.progress(0, 0.0, "starting")
-    if not missing:
-        return
-    stop = threading.Event()
-    if executor is None:
-        pool: Executor = ThreadPoolExecutor(workers or usable_cores(), thread_name_prefix="ngspice")
-        submit: Submit = lambda task: pool.submit(run_task, task, stopped=stop.is_set)  # noqa: E731
-    else:
-        pool, submit = executor, lambda task: executor.submit(run_task, task)
-    try:
-        with closing(_completed(missing, submit, lambda: _window(pool))) as completed:
-            for samples in completed:
-                store.save(samples)
-                tally.add(samples)
-                fresh += samples.task.stop - samples.task.start
-                yield tally.progress(fresh, time.monotonic() - began, samples.task.point.label)
-    finally:
-        stop.set()
-        if executor is None:
-            pool.shutdown(wait=True, cancel_futures=True)
+class _Pool:
+    """Runs tasks on an executor, or on threads of its own that each drive one ngspice process."""
+
+    def __init__(self, executor: Executor | None, workers: int | None) -> None:
+        self._given, self._workers = executor, workers
+        self._own: ThreadPoolExecutor | None = None
+        self._stop = threading.Event()
+
+    def completed(self, tasks: list[Task]) -> Generator[Samples]:
+        """The samples of tasks as they complete."""
+        if not tasks:
+            return
+        if self._given is not None:
+            given = self._given
+            submit: Submit = lambda task: given.submit(run_task, task)  # noqa: E731
+            pool: Executor = given
+        else:
+            if self._own is None:
+                self._own = ThreadPoolExecutor(self._workers or usable_cores(), thread_name_prefix="ngspice")
+            own = pool = self._own
+            submit = lambda task: own.submit(run_task, task, stopped=self._stop.is_set)  # noqa: E731
+        with closing(_completed(tasks, submit, lambda: _window(pool))) as completed:
+            yield from completed
+
+    def close(self) -> None:
+        """Stop what is under way, and wait for it."""
+        self._stop.set()
+        if self._own is not None:
+            self._own.shutdown(wait=True, cancel_futures=True)
 
 
 Submit = Callable[[Task], Future[Samples]]

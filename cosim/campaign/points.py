@@ -10,11 +10,16 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int8
 
+from cosim.campaign.controls import column_controls
+from cosim.campaign.design import BATCH, Method, canonical_order, generator_of, standard_shifts
 from cosim.campaign.places import at_key
 from cosim.campaign.recipe import Campaign, ComparatorRecipe
+from cosim.campaign.sensitivity import TOLERANCE_V, step_of
 from cosim.circuit.column import ColumnBench, column_bench, column_deck
 from cosim.circuit.comparator import ComparatorBench, comparator_bench, comparator_deck
 from cosim.circuit.deck import Deck
+
+Kind = Literal["column", "comparator", "sensitivity"]
 
 FORMAT = 1
 """Raised when the meaning of a sample changes, so that old shards are not taken for new ones."""
@@ -31,13 +36,24 @@ class ColumnDraw:
 
 @dataclass(frozen=True, slots=True)
 class ColumnPoint:
-    """Columns with `n_minus` rows that pull BL, `n_plus` that pull BLB, and the others off."""
+    """Columns with `n_minus` rows that pull BL, `n_plus` that pull BLB, and the others off.
+
+    Args:
+        method: How the devices' shifts are drawn.
+        batch: Samples of one point set; of no meaning for the method random.
+    """
 
     bench: ColumnBench
     n_minus: int
     n_plus: int
     samples: int
-    kind: Literal["column"] = "column"
+    method: Method = "random"
+    batch: int = BATCH
+
+    @property
+    def kind(self) -> Kind:
+        """The table that its samples are in."""
+        return "column"
 
     @property
     def label(self) -> str:
@@ -50,7 +66,7 @@ class ColumnPoint:
         return ("column", self.bench.rows, self.n_minus, self.n_plus)
 
     def draw(self, seed: int, sample: int) -> ColumnDraw:
-        """The sample's column; depends on the seed, the point and the sample's index alone."""
+        """The sample's column; depends on the seed, the point, its method and the sample's index alone."""
         generator = generator_of(seed, self.identity, sample)
         rows = self.bench.rows
         products = np.zeros(rows, np.int8)
@@ -59,7 +75,18 @@ class ColumnPoint:
         products = generator.permutation(products)
         weights = self._possible(products, generator.choice(np.array([-1, 1], np.int8), rows))
         sigmas = self.bench.cell.vth_sigmas(self.bench.process)
-        return ColumnDraw(products, weights, generator.standard_normal((rows, sigmas.size)) * sigmas)
+        if self.method == "random":
+            return ColumnDraw(products, weights, generator.standard_normal((rows, sigmas.size)) * sigmas)
+        shifts = np.empty((rows, sigmas.size))
+        drawn = standard_shifts(self.method, seed, self.identity, sample, self.batch, shifts.size)
+        shifts[canonical_order(products, weights)] = drawn.reshape(shifts.shape)
+        return ColumnDraw(products, weights, shifts * sigmas)
+
+    def controls(self, draw: ColumnDraw) -> Float[np.ndarray, "line control"]:
+        """What is known of a drawn column before it is simulated; see `column_controls`."""
+        cell = self.bench.cell
+        sigmas = cell.vth_sigmas(self.bench.process)
+        return column_controls(draw.products, draw.weights, draw.vth_shift_v, sigmas, cell)
 
     def deck(self, draw: ColumnDraw) -> Deck:
         """The deck of a drawn column."""
@@ -76,7 +103,7 @@ class ColumnPoint:
 
     def settings(self) -> dict[str, object]:
         """What the deck does not show but the samples depend on."""
-        return {"sigmas": self.bench.cell.vth_sigmas(self.bench.process).tolist()}
+        return {"sigmas": self.bench.cell.vth_sigmas(self.bench.process).tolist()} | _drawing(self)
 
     def _possible(
         self, products: Int8[np.ndarray, " row"], wanted: Int8[np.ndarray, " row"]
@@ -92,7 +119,13 @@ class ColumnPoint:
 
 @dataclass(frozen=True, slots=True)
 class ComparatorPoint:
-    """Offsets of one comparator at one reference level."""
+    """Offsets of one comparator at one reference level.
+
+    Args:
+        method: How the devices' shifts are drawn.
+        batch: Samples of one point set; of no meaning for the method random.
+        perturbed: Each sample is one device shifted by a sigma, up or down, instead of a random draw.
+    """
 
     bench: ComparatorBench
     amplifier: str
@@ -101,22 +134,38 @@ class ComparatorPoint:
     range_v: float
     tolerance_v: float
     samples: int
-    kind: Literal["comparator"] = "comparator"
+    method: Method = "random"
+    batch: int = BATCH
+    perturbed: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """The table that its samples are in."""
+        return "sensitivity" if self.perturbed else "comparator"
 
     @property
     def label(self) -> str:
         """The point in words, for progress and errors."""
-        return f"{self.amplifier} at {self.level_v:g} V"
+        return f"{self.amplifier} at {self.level_v:g} V" + (", one device shifted" if self.perturbed else "")
 
     @property
     def identity(self) -> tuple[str | int | float, ...]:
         """What makes this point's draws its own; the same at every corner and in both engines."""
-        return ("comparator", self.amplifier, round(self.level_v, 9))
+        return (self.kind, self.amplifier, round(self.level_v, 9))
 
     def draw(self, seed: int, sample: int) -> Float[np.ndarray, " device"]:
         """The sample's threshold shifts in volts; depends on the seed, the point and the sample's index alone."""
         sigmas = self.bench.amplifier.vth_sigmas(self.bench.process)
-        return generator_of(seed, self.identity, sample).standard_normal(sigmas.size) * sigmas
+        return self.controls(seed, sample) * sigmas
+
+    def controls(self, seed: int, sample: int) -> Float[np.ndarray, " device"]:
+        """The sample's shifts in units of each device's sigma."""
+        devices = len(self.bench.amplifier.devices)
+        if self.perturbed:
+            return step_of(sample, devices)
+        if self.method == "random":
+            return generator_of(seed, self.identity, sample).standard_normal(devices)
+        return standard_shifts(self.method, seed, self.identity, sample, self.batch, devices)
 
     def deck(self, shift_v: Float[np.ndarray, " device"], differential_v: float) -> Deck:
         """The deck of a drawn comparator with an input `differential_v` above its level."""
@@ -129,7 +178,7 @@ class ComparatorPoint:
     def settings(self) -> dict[str, object]:
         """What the deck does not show but the samples depend on."""
         sigmas = self.bench.amplifier.vth_sigmas(self.bench.process).tolist()
-        return {"sigmas": sigmas, "range_v": self.range_v, "tolerance_v": self.tolerance_v}
+        return {"sigmas": sigmas, "range_v": self.range_v, "tolerance_v": self.tolerance_v} | _drawing(self)
 
 
 Point = ColumnPoint | ComparatorPoint
@@ -145,23 +194,18 @@ def points_of(campaign: Campaign) -> tuple[Point, ...]:
     with at_key(campaign.place, "column"):
         bench = _column_bench(campaign)
     counts = [(n, column.rows - n) for n in column.n_minus] + [(off.n_minus, off.n_plus) for off in column.rows_off]
-    columns = [ColumnPoint(bench, minus, plus, column.samples) for minus, plus in counts]
+    method = campaign.recipe.sampling.method
+    columns = [ColumnPoint(bench, minus, plus, column.samples, method) for minus, plus in counts]
     comparators: list[ComparatorPoint] = []
     for index, each in enumerate(campaign.recipe.comparator):
         with at_key(campaign.place, "comparator", index, "level_v"):
-            comparators += [_comparator_point(campaign, each, level) for level in each.level_v]
+            comparators += [each_of for level in each.level_v for each_of in _comparator_points(campaign, each, level)]
     return (*columns, *comparators)
 
 
 def circuit_of(point: Point) -> str:
     """What a point simulates: `column`, or its comparator's name; points of one circuit differ in values alone."""
     return "column" if isinstance(point, ColumnPoint) else point.amplifier
-
-
-def generator_of(seed: int, identity: tuple[str | int | float, ...], sample: int) -> np.random.Generator:
-    """The generator of one sample: `SeedSequence(seed, spawn_key=(point, sample))`, point = hash of identity."""
-    point = int.from_bytes(hashlib.sha256(repr(identity).encode()).digest()[:4], "little")
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(point, sample))))
 
 
 def key_of(point: Point, seed: int, engine: str, engine_version: str) -> str:
@@ -192,10 +236,20 @@ def _column_bench(campaign: Campaign) -> ColumnBench:
     return column_bench(campaign.cell, campaign.process, campaign.recipe.corner, **changes)
 
 
-def _comparator_point(campaign: Campaign, recipe: ComparatorRecipe, level_v: float) -> ComparatorPoint:
+def _comparator_points(campaign: Campaign, recipe: ComparatorRecipe, level_v: float) -> list[ComparatorPoint]:
+    """The offsets at a level, and before them the perturbed comparators where the recipe asks for sensitivities."""
     amplifier = campaign.amplifiers[recipe.amplifier]
     level = {"common_mode_v" if recipe.sensing == "single_ended" else "reference_v": level_v}
     bench = comparator_bench(amplifier, campaign.process, campaign.recipe.corner, **level)
-    return ComparatorPoint(
-        bench, recipe.amplifier, recipe.sensing, level_v, recipe.range_v, recipe.tolerance_v, recipe.samples
-    )
+    place = (bench, recipe.amplifier, recipe.sensing, level_v, recipe.range_v)
+    method = campaign.recipe.sampling.method
+    drawn = ComparatorPoint(*place, recipe.tolerance_v, recipe.samples, method)
+    if recipe.method == "bisection":
+        return [drawn]
+    tolerance_v = min(recipe.tolerance_v, TOLERANCE_V)
+    return [ComparatorPoint(*place, tolerance_v, 2 * len(amplifier.devices), perturbed=True), drawn]
+
+
+def _drawing(point: Point) -> dict[str, object]:
+    """How the shifts are drawn; nothing for independent draws, so that their keys stay what they were."""
+    return {} if point.method == "random" else {"method": point.method, "batch": point.batch}

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cosim import resources
+from cosim.campaign.design import BATCH, Method
 from cosim.campaign.places import at_key
 from cosim.circuit.amplifier import SenseAmplifier, load_amplifier
 from cosim.circuit.cell import Cell, load_cell
@@ -22,6 +23,9 @@ from cosim.spice.engine import EngineName
 
 FEWEST_COUNTS = 6
 """Different counts of pulling rows, on either line, that a fit needs."""
+
+FEWEST_BATCHES = 4
+"""Batches at a point before its standard error is looked at."""
 
 LARGEST_SEED = 2**63 - 1
 """Files store the seed as a signed integer of 64 bits."""
@@ -63,6 +67,8 @@ class ComparatorRecipe:
     """Monte Carlo of a comparator's offset, by bisection, at each reference level.
 
     Args:
+        method: With `sensitivity`, each device is also shifted alone, by a sigma up and down: the offset's gradient,
+            with which far fewer samples give the same error.
         level_v: References in volts; for differential sensing the wanted BL - BLB.
         range_v: The bisection starts at -range_v and +range_v around the level.
         tolerance_v: Half the last bracket; a microvolt is finer than ngspice's own tolerance.
@@ -74,6 +80,28 @@ class ComparatorRecipe:
     samples: Annotated[int, Field(ge=16)]
     range_v: Positive = 0.32
     tolerance_v: Annotated[float, Field(ge=1e-6)] = 0.5e-3
+    method: Literal["bisection", "sensitivity"] = "bisection"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRecipe:
+    """How mismatch is drawn, and when there are enough samples at a point.
+
+    Args:
+        method: Independent draws, or batches of Sobol's sequence or of Latin hypercubes, each randomised anew.
+        standard_error_counts: Wanted standard error of the mean of each line and of their difference, in counts;
+            collection at a point ends there, at the latest with `column.samples`.
+        standard_error_v: The same in volts.
+    """
+
+    method: Method = "random"
+    standard_error_counts: Positive | None = None
+    standard_error_v: Positive | None = None
+
+    @property
+    def stops(self) -> bool:
+        """Whether a standard error ends the collection."""
+        return self.standard_error_counts is not None or self.standard_error_v is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +115,7 @@ class Recipe:
     column: ColumnRecipe
     corner: Corner
     comparator: tuple[ComparatorRecipe, ...] = ()
+    sampling: SamplingRecipe = field(default_factory=SamplingRecipe)
     engine: EngineName = "shared"
     timeout_s: Positive = 60.0
     max_failure_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
@@ -128,6 +157,7 @@ def load_campaign(name_or_path: str | Path, *, cell: str | Path | None = None) -
         path = resources.find("characterization", f"{name_or_path}.toml")
     recipe = load_toml(path, Recipe)
     _check_counts(recipe, path)
+    _check_sampling(recipe, path)
     with at_key(path, "cell"):
         loaded = load_cell(named_in(path, recipe.cell) if cell is None else cell)
     with at_key(path, "process"):
@@ -174,6 +204,27 @@ def _check_counts(recipe: Recipe, path: Path) -> None:
             if off.n_minus + off.n_plus >= column.rows:
                 raise InputError(f"rows_off {off.n_minus} + {off.n_plus} leaves no row of {column.rows} off")
             _check_unique("column.rows_off", [(each.n_minus, each.n_plus) for each in column.rows_off])
+
+
+def _check_sampling(recipe: Recipe, path: Path) -> None:
+    """Refuse two stopping rules, a rule that nothing could meet, and batches that are not whole."""
+    sampling, column = recipe.sampling, recipe.column
+    if sampling.standard_error_counts is not None and sampling.standard_error_v is not None:
+        with at_key(path, "sampling", "standard_error_v"):
+            raise InputError("standard_error_counts and standard_error_v, expected one of them")
+    if sampling.stops and column.samples < FEWEST_BATCHES * BATCH:
+        with at_key(path, "column", "samples"):
+            came = f"samples = {column.samples} is the most with a standard error to stop at"
+            raise InputError(f"{came}, expected at least {FEWEST_BATCHES * BATCH}")
+    if sampling.method == "random":
+        return
+    for keys, samples in (
+        (("column", "samples"), column.samples),
+        *((("comparator", i, "samples"), each.samples) for i, each in enumerate(recipe.comparator)),
+    ):
+        with at_key(path, *keys):
+            if samples % BATCH:
+                raise InputError(f"samples = {samples}, expected a multiple of {BATCH} for method {sampling.method}")
 
 
 def _amplifiers(recipe: Recipe, path: Path) -> dict[str, SenseAmplifier]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from cosim.campaign.filetypes import STATUS
 from cosim.campaign.points import ColumnPoint, ComparatorPoint, Point
@@ -43,12 +43,13 @@ class Samples:
     """The outcome of a task: one entry a sample in each column, and the failures' details.
 
     Args:
-        columns: For a column `bl_v`, `blb_v`, `flipped`; for a comparator `offset_v`; and always `sample`, `status`.
+        columns: For a column `bl_v`, `blb_v`, `flipped`, and `control_bl`, `control_blb` (sample, control); for a
+            comparator `offset_v` and `control` (sample, device); and always `sample`, `status`.
         failures: Sample index to "reason: detail".
     """
 
     task: Task
-    columns: dict[str, Shaped[np.ndarray, " sample"]]
+    columns: dict[str, Shaped[np.ndarray, "sample *control"]]
     failures: dict[int, str]
 
 
@@ -77,7 +78,17 @@ def run_task(
         rows.append(sample(task, index, engine))
     failures = {row["sample"]: row.pop("detail") for row in rows if "detail" in row}
     columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in _dtypes(task.point).items()}
-    return Samples(task, columns, failures)
+    return Samples(task, columns | controls_of(task), failures)
+
+
+def controls_of(task: Task) -> dict[str, Float[np.ndarray, "sample control"]]:
+    """What the draws of a task tell of its samples before they are simulated; see `Samples.columns`."""
+    point, samples = task.point, range(task.start, task.stop)
+    if isinstance(point, ComparatorPoint):
+        return {"control": np.array([point.controls(task.seed, index) for index in samples], np.float32)}
+    drawn = [point.controls(point.draw(task.seed, index)) for index in samples]
+    bl, blb = np.array(drawn, np.float32).transpose(1, 0, 2)
+    return {"control_bl": bl, "control_blb": blb}
 
 
 _local = threading.local()

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from jaxtyping import Shaped
 
 from cosim import hdf5
 from cosim.campaign.filetypes import SAMPLES, SHARD, STATUS, TRANSIENT
-from cosim.campaign.points import ComparatorPoint, Point
+from cosim.campaign.moments import batches_of
+from cosim.campaign.points import ComparatorPoint, Kind
 from cosim.campaign.recipe import Campaign
-from cosim.campaign.sampling import Samples, Task
+from cosim.campaign.sampling import Samples, Task, controls_of
 from cosim.circuit.amplifier import SenseAmplifier
 from cosim.circuit.capacitor import CapacitorDevice
 from cosim.circuit.cell import Cell
 from cosim.circuit.contract import MismatchDevice
 from cosim.errors import CosimError, InputError
+
+if TYPE_CHECKING:
+    from cosim.campaign.stopping import Stopped
 
 _META = {
     "sample": ("1", "index of the Monte Carlo sample, which seeds it"),
@@ -35,7 +41,17 @@ _META = {
     "n_plus": ("1", "rows that pull BLB down"),
     "level_v": ("V", "reference level of the comparator"),
     "amplifier": ("1", "index into the attribute `amplifiers`"),
+    "batch": ("1", "independently randomised batch of draws that the sample belongs to"),
+    "control_bl": ("1", "sums of the drawn shifts of the rows that pull BL, by weight and device; mean 0, variance 1"),
+    "control_blb": (
+        "1",
+        "sums of the drawn shifts of the rows that pull BLB, by weight and device; mean 0, variance 1",
+    ),
+    "control": ("1", "drawn shift of each device in units of its sigma"),
 }
+
+_AXES = {"control_bl": "column_control", "control_blb": "column_control", "control": "comparator_device"}
+"""The second axis of those that have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +108,8 @@ class SampleStore:
             raise InputError("the shard is of another task", place=str(path))
         if columns.get("status", np.empty(0)).shape != expected.shape:
             raise InputError("the shard has no status of each sample", place=str(path))
+        if not columns.keys() & _AXES.keys():
+            columns |= controls_of(task)  # A shard of version 1.0: its draws are what they were.
         try:
             texts = json.loads(str(content.attributes["failures"]))
             failures = {int(index): str(text) for index, text in texts.items()}
@@ -109,12 +127,18 @@ class SampleStore:
         return self.folder / "shards" / f"{task.key[:24]}-{task.start:06d}-{task.stop:06d}.h5"
 
 
-def merge(store: SampleStore, campaign: Campaign, tasks: list[Task], engine_version: str) -> Path:
-    """Write `samples.h5` from complete shards; the content does not depend on the order they came in."""
+def merge(
+    store: SampleStore, campaign: Campaign, tasks: list[Task], engine_version: str, stopped: Sequence[Stopped] = ()
+) -> Path:
+    """Write `samples.h5` from complete shards; the content does not depend on the order they came in.
+
+    Args:
+        stopped: Where each point ended whose number of samples a standard error decided.
+    """
     parts = [store.load(task) for task in tasks]
     amplifiers = [each.amplifier for each in campaign.recipe.comparator]
     datasets: dict[str, hdf5.Dataset] = {}
-    for kind in ("column", "comparator"):
+    for kind in get_args(Kind):
         chosen = [part for part in parts if part.task.point.kind == kind]
         for name, values in _table(chosen, amplifiers).items():
             datasets[f"{kind}_{name}"] = _dataset(name, values, f"{kind}_read")
@@ -125,17 +149,20 @@ def merge(store: SampleStore, campaign: Campaign, tasks: list[Task], engine_vers
         "failures": json.dumps(failures),
         "tasks": tasks_hash(tasks),
     }
+    if stopped:
+        attributes["stopping"] = json.dumps([each.as_json() for each in stopped])
     hdf5.write(store.path, hdf5.Content(attributes, datasets), filetype=SAMPLES[0], version=SAMPLES[1])
     return store.path
 
 
 def merged(store: SampleStore, campaign: Campaign, tasks: list[Task]) -> bool:
-    """Whether `samples.h5` is there, whole, made of just these tasks, and says so with this recipe's text."""
+    """Whether `samples.h5` is there, whole, of this version, of just these tasks, and with this recipe's text."""
     try:
         about = hdf5.read(store.path, filetype=SAMPLES[0], major=SAMPLES[1][0]).attributes
     except CosimError:
         return False
-    return (about.get("tasks"), about.get("recipe_sha256")) == (tasks_hash(tasks), _sha256(campaign.text))
+    expected = (tasks_hash(tasks), _sha256(campaign.text), list(SAMPLES[1]))
+    return (about.get("tasks"), about.get("recipe_sha256"), about.get("version")) == expected
 
 
 def tasks_hash(tasks: list[Task]) -> str:
@@ -179,30 +206,31 @@ def _unit(device: MismatchDevice | CapacitorDevice) -> str:
     return " V" if isinstance(device, MismatchDevice) and device.quantity == "vth" else ""
 
 
-def _table(parts: list[Samples], amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
+def _table(parts: list[Samples], amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, "read *control"]]:
     """All samples of one kind as one table, with the coordinates of their point."""
     if not parts:
         return {}
-    coordinates = [_coordinates(part.task.point, len(part.columns["sample"]), amplifiers) for part in parts]
+    coordinates = [_coordinates(part, amplifiers) for part in parts]
     rows = [place | part.columns for place, part in zip(coordinates, parts, strict=True)]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
-def _coordinates(point: Point, count: int, amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
+def _coordinates(part: Samples, amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
+    point, sample = part.task.point, part.columns["sample"]
+    batch = {"batch": batches_of(sample, point.batch, point.method).astype(np.int32)}
     if isinstance(point, ComparatorPoint):
+        level = np.full(sample.size, point.level_v)
         return {
-            "amplifier": np.full(count, amplifiers.index(point.amplifier), np.uint8),
-            "level_v": np.full(count, point.level_v),
-        }
-    return {
-        "n_minus": np.full(count, point.n_minus, np.int32),
-        "n_plus": np.full(count, point.n_plus, np.int32),
-    }
+            "amplifier": np.full(sample.size, amplifiers.index(point.amplifier), np.uint8),
+            "level_v": level,
+        } | batch
+    counts = {"n_minus": point.n_minus, "n_plus": point.n_plus}
+    return {name: np.full(sample.size, count, np.int32) for name, count in counts.items()} | batch
 
 
-def _dataset(name: str, values: Shaped[np.ndarray, " read"], axis: str) -> hdf5.Dataset:
+def _dataset(name: str, values: Shaped[np.ndarray, "read *control"], axis: str) -> hdf5.Dataset:
     units, long_name = _META[name]
-    return hdf5.Dataset(values, units, long_name, (axis,))
+    return hdf5.Dataset(values, units, long_name, (axis, _AXES[name]) if name in _AXES else (axis,))
 
 
 def _sha256(text: str) -> str:
