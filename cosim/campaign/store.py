@@ -47,11 +47,11 @@ _META = {
         "1",
         "sums of the drawn shifts of the rows that pull BLB, by weight and device; mean 0, variance 1",
     ),
-    "control": ("1", "drawn shift of each device in units of its sigma"),
+    "control": ("1", "drawn shift of each device in units of its sigma; not a number beyond the last device"),
 }
 
-_AXES = {"control_bl": "column_control", "control_blb": "column_control", "control": "comparator_device"}
-"""The second axis of those that have one."""
+_CONTROLS = ("control_bl", "control_blb", "control")
+"""The datasets of two axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class SampleStore:
             raise InputError("the shard is of another task", place=str(path))
         if columns.get("status", np.empty(0)).shape != expected.shape:
             raise InputError("the shard has no status of each sample", place=str(path))
-        if not columns.keys() & _AXES.keys():
+        if not columns.keys() & set(_CONTROLS):
             columns |= controls_of(task)  # A shard of version 1.0: its draws are what they were.
         try:
             texts = json.loads(str(content.attributes["failures"]))
@@ -212,7 +212,16 @@ def _table(parts: list[Samples], amplifiers: list[str]) -> dict[str, Shaped[np.n
         return {}
     coordinates = [_coordinates(part, amplifiers) for part in parts]
     rows = [place | part.columns for place, part in zip(coordinates, parts, strict=True)]
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return {name: _stacked([row[name] for row in rows]) for name in rows[0]}
+
+
+def _stacked(values: list[Shaped[np.ndarray, "_ *control"]]) -> Shaped[np.ndarray, "read *control"]:
+    """All values in one array; circuits of fewer devices have no numbers in the last columns."""
+    if values[0].ndim == 1:
+        return np.concatenate(values)
+    widest = max(each.shape[1] for each in values)
+    blanks = [np.full((len(each), widest - each.shape[1]), np.nan, each.dtype) for each in values]
+    return np.concatenate([np.hstack(pair) for pair in zip(values, blanks, strict=True)])
 
 
 def _coordinates(part: Samples, amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
@@ -230,7 +239,8 @@ def _coordinates(part: Samples, amplifiers: list[str]) -> dict[str, Shaped[np.nd
 
 def _dataset(name: str, values: Shaped[np.ndarray, "read *control"], axis: str) -> hdf5.Dataset:
     units, long_name = _META[name]
-    return hdf5.Dataset(values, units, long_name, (axis, _AXES[name]) if name in _AXES else (axis,))
+    axes = (axis, axis.replace("read", "control").replace("row", "control")) if name in _CONTROLS else (axis,)
+    return hdf5.Dataset(values, units, long_name, axes)
 
 
 def _sha256(text: str) -> str:

@@ -4,59 +4,78 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import skew as sample_skew
 
 from cosim import hdf5
 from cosim.campaign.filetypes import SAMPLES, STATUS
 from cosim.campaign.recipe import FEWEST_COUNTS
 from cosim.errors import InputError, MeasuredWorseError
+from cosim.surrogate.comparator_gradient import Gradients, check_gradients, gradients_of, offset_group
 from cosim.surrogate.curves import falling_curve, skew_curve, variance_curve
+from cosim.surrogate.estimates import Estimates, Group
 from cosim.surrogate.model import ComparatorModel, LineModel, Sensing, Surrogate
 from cosim.surrogate.validate import validate, validate_comparator
 
 HELD_OUT = 4
-"""Every fourth sample checks the fit and takes no part in it."""
+"""Every fourth sample, or batch of samples, checks the fit and takes no part in it."""
 
 FEWEST_SAMPLES = 8
 """Good samples at a point without which its sigma would be a guess."""
 
 BOOTSTRAPS = 200
-_LEAST_SIGMA_V = 20e-6
-"""Spreads below this are the simulator's tolerance, not physics."""
+"""Perturbed estimates from which the errors of the curves are taken."""
+
+
+Reads = TypeVar("Reads", "ColumnSamples", "ComparatorSamples")
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnSamples:
-    """Good column samples: voltages with the counts they were read at and the sample's index."""
+    """Good column samples: voltages with the counts they were read at and the sample's index.
+
+    Args:
+        batch: The independently randomised batch of each; None where it is the sample itself.
+        control_bl: What the draw tells of BL, each of mean 0 and variance 1; None in files that do not say it.
+        control_blb: The same of BLB.
+    """
 
     n_minus: Float[np.ndarray, " read"]
     n_plus: Float[np.ndarray, " read"]
     sample: Float[np.ndarray, " read"]
     bl_v: Float[np.ndarray, " read"]
     blb_v: Float[np.ndarray, " read"]
+    batch: Float[np.ndarray, " read"] | None = None
+    control_bl: Float[np.ndarray, "read control"] | None = None
+    control_blb: Float[np.ndarray, "read control"] | None = None
 
     def chosen(self, mask: Bool[np.ndarray, " read"]) -> ColumnSamples:
         """The reads where the mask is set."""
-        return ColumnSamples(*(getattr(self, name)[mask] for name in self.__slots__))
+        return _chosen(self, mask)
 
 
 @dataclass(frozen=True, slots=True)
 class ComparatorSamples:
-    """Good offsets of one comparator, with their levels and the sample's index."""
+    """Good offsets of one comparator, with their levels and the sample's index.
+
+    Args:
+        batch: As in `ColumnSamples`.
+        control: The drawn shift of each device in sigmas; None in files that do not say it.
+    """
 
     level_v: Float[np.ndarray, " read"]
     sample: Float[np.ndarray, " read"]
     offset_v: Float[np.ndarray, " read"]
+    batch: Float[np.ndarray, " read"] | None = None
+    control: Float[np.ndarray, "read device"] | None = None
 
     def chosen(self, mask: Bool[np.ndarray, " read"]) -> ComparatorSamples:
         """The offsets where the mask is set."""
-        return ComparatorSamples(*(getattr(self, name)[mask] for name in self.__slots__))
+        return _chosen(self, mask)
 
 
 def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate:
@@ -83,6 +102,7 @@ def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate:
         _check_failures(table, max_failure_rate, str(path))
         reads, masked = _column_samples(table, rows)
         offsets = _comparator_samples(table, content.attributes)
+        gradients = gradients_of(table, list(offsets))
     except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
         raise InputError(f"incomplete samples: {error}", place=str(path)) from error
     if not np.isfinite(reads.blb_v).all():
@@ -95,7 +115,8 @@ def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate:
     held_out = _held_out(reads)
     line = fit_line(reads.chosen(all_on & ~held_out), rows)
     comparators: dict[Sensing, ComparatorModel] = {
-        sensing: fit_comparator(name, each.chosen(~_held_out(each))) for sensing, (name, each) in offsets.items()
+        sensing: fit_comparator(name, each.chosen(~_held_out(each)), gradients.get(sensing))
+        for sensing, (name, each) in offsets.items()
     }
     provenance = {name: value for name, value in content.attributes.items() if isinstance(value, str | int | float)}
     provenance["samples_sha256"] = hdf5.content_hash(content)
@@ -104,87 +125,94 @@ def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate:
     for sensing, (_, each) in offsets.items():
         figures = validate_comparator(comparators[sensing], each.chosen(_held_out(each)))
         checks |= {f"{sensing}_offset_{name}": value for name, value in figures.items()}
+        figures = check_gradients(gradients[sensing], each) if sensing in gradients else {}
+        checks |= {f"{sensing}_sensitivity_{name}": value for name, value in figures.items()}
     return Surrogate(line, comparators, checks, provenance)
 
 
 def fit_line(reads: ColumnSamples, rows: int) -> LineModel:
-    """The line model of all-rows-on reads, with bootstrap errors (fixed seed: the fit is a pure function).
+    """The line model of all-rows-on reads, with its errors (fixed seed: the fit is a pure function).
 
     BL at `n_minus` and BLB at `n_plus` are samples of the same curve.
 
     Raises:
         InputError: Too few different counts, or too few samples at one.
     """
-    count = np.concatenate([reads.n_minus, reads.n_plus])
-    volts = np.concatenate([reads.bl_v, reads.blb_v])
-    groups = {n: volts[count == n] for n in np.unique(count)}
-    _check_sizes(groups.values(), "column samples at a count")
+    count, groups = _line_groups(reads)
+    _check_sizes(groups, "column samples at a count")
     if len(groups) < FEWEST_COUNTS:
         raise InputError(
             f"{len(groups)} different counts, expected at least {FEWEST_COUNTS}", hint="add counts to column.n_minus"
         )
-    curves = _curves(groups, rows)
+    found = Estimates.of(groups)
     generator = np.random.default_rng(0)
-    again = np.array([_curves(_resampled(groups, generator), rows) for _ in range(BOOTSTRAPS)])
-    errors = again.std(axis=0, ddof=1)
-    return LineModel(*curves, *errors)
+    again = np.array([_curves(count, found.perturbed(generator), rows) for _ in range(BOOTSTRAPS)])
+    return LineModel(*_curves(count, found, rows), *again.std(axis=0, ddof=1))
 
 
-def fit_comparator(name: str, offsets: ComparatorSamples) -> ComparatorModel:
+def fit_comparator(name: str, offsets: ComparatorSamples, gradients: Gradients | None = None) -> ComparatorModel:
     """The moments of a comparator's offsets at each level.
+
+    Args:
+        gradients: Of the offset, where they were measured: what they predict of each sample is then its control.
 
     Raises:
         InputError: Too few offsets at a level.
     """
     levels = np.unique(offsets.level_v)
-    groups = [offsets.offset_v[offsets.level_v == level] for level in levels]
+    groups = [offset_group(offsets.chosen(offsets.level_v == level), gradients) for level in levels]
     _check_sizes(groups, f"offsets of {name} at a level")
-    sigma_v = np.maximum([group.std(ddof=1) for group in groups], _LEAST_SIGMA_V)
+    found = Estimates.of(groups)
+    sigma_v = np.sqrt(found.variance)
     return ComparatorModel(
         amplifier=name,
         level_v=levels,
-        offset_mean_v=np.array([group.mean() for group in groups]),
+        offset_mean_v=found.mean_v,
         offset_sigma_v=sigma_v,
-        offset_skew=np.array([_shrunk_skew(group) for group in groups]),
-        sigma_error_v=sigma_v / np.sqrt([2 * (group.size - 1) for group in groups]),
-        samples=min(group.size for group in groups),
+        offset_skew=np.array([_shrunk(*each) for each in zip(found.skew, found.skew_error, strict=True)]),
+        sigma_error_v=sigma_v / np.sqrt(2 * found.freedom),
+        samples=min(group.volts.size for group in groups),
     )
 
 
-def _shrunk_skew(values: Float[np.ndarray, " sample"]) -> float:
+def _shrunk(skew: float, error: float) -> float:
     """The skewness times 1 - (error / skewness)^2, the share that is not noise; 0 within its standard error.
 
-    The error is sqrt(6 / n), that of samples of a normal distribution; the factor is James and Stein's for one value.
+    The factor is James and Stein's for one value.
     """
-    if values.std() <= _LEAST_SIGMA_V:
-        return 0.0
-    skew = float(sample_skew(values, bias=False))
-    return skew * max(0.0, 1 - 6 / values.size / skew**2) if skew else 0.0
+    return float(skew * max(0.0, 1 - (error / skew) ** 2)) if skew else 0.0
 
 
-def _curves(groups: Mapping[float, Float[np.ndarray, " sample"]], rows: int) -> Float[np.ndarray, "moment count"]:
-    count = np.array(list(groups))
-    samples = np.array([values.size for values in groups.values()])
-    mean_v = np.array([values.mean() for values in groups.values()])
-    variance = np.array([values.var(ddof=1) for values in groups.values()])
-    variance = np.maximum(variance, _LEAST_SIGMA_V**2)
-    skew = np.array(
-        [sample_skew(values, bias=False) if values.std() > _LEAST_SIGMA_V else 0.0 for values in groups.values()]
-    )
-    sigma_v = np.sqrt(variance_curve(count, variance, samples, rows))
-    error_v = np.maximum(sigma_v[count.astype(int)], _LEAST_SIGMA_V) / np.sqrt(samples)
-    mean = falling_curve(count, mean_v, error_v, rows)
-    return np.array([mean, sigma_v, skew_curve(count, skew, samples, rows)])
+def _line_groups(reads: ColumnSamples) -> tuple[Float[np.ndarray, " point"], list[Group]]:
+    """The counts, and the reads of either line at each: BL at `n_minus`, BLB at `n_plus`."""
+    count = np.concatenate([reads.n_minus, reads.n_plus])
+    volts = np.concatenate([reads.bl_v, reads.blb_v])
+    control = batch = None
+    if reads.control_bl is not None and reads.control_blb is not None:
+        control = np.concatenate([reads.control_bl, reads.control_blb])
+    if reads.batch is not None:
+        # A batch of one point is independent of the same batch of another.
+        place = np.stack([reads.n_minus, reads.n_plus, reads.batch], axis=1)
+        batch = np.tile(np.unique(place, axis=0, return_inverse=True)[1].ravel(), 2)
+    everything = Group(volts, control, batch)
+    counts = np.unique(count)
+    return counts, [everything.chosen(count == n) for n in counts]
 
 
-def _resampled(
-    groups: Mapping[float, Float[np.ndarray, " sample"]], generator: np.random.Generator
-) -> dict[float, Float[np.ndarray, " sample"]]:
-    return {count: generator.choice(values, values.size) for count, values in groups.items()}
+def _curves(count: Float[np.ndarray, " point"], found: Estimates, rows: int) -> Float[np.ndarray, "moment count"]:
+    sigma_v = np.sqrt(variance_curve(count, found.variance, found.variance_samples, rows))
+    mean = falling_curve(count, found.mean_v, found.mean_error_v, rows)
+    return np.array([mean, sigma_v, skew_curve(count, found.skew, found.skew_samples, rows)])
+
+
+def _chosen(reads: Reads, mask: Bool[np.ndarray, " read"]) -> Reads:
+    values = {each.name: getattr(reads, each.name) for each in fields(reads)}
+    return replace(reads, **{name: each[mask] for name, each in values.items() if each is not None})
 
 
 def _held_out(reads: ColumnSamples | ComparatorSamples) -> Bool[np.ndarray, " read"]:
-    return reads.sample % HELD_OUT == HELD_OUT - 1
+    """Every fourth batch: of a point set as a whole, since its samples are even together only."""
+    return (reads.sample if reads.batch is None else reads.batch) % HELD_OUT == HELD_OUT - 1
 
 
 def _column_samples(table: Mapping[str, np.ndarray], rows: int) -> tuple[ColumnSamples, int]:
@@ -197,7 +225,10 @@ def _column_samples(table: Mapping[str, np.ndarray], rows: int) -> tuple[ColumnS
     masked[point[status == STATUS.index("flipped")]] = True
     good = (status == 0) & ~masked[point]
     names = ("n_minus", "n_plus", "sample", "bl_v", "blb_v")
-    reads = ColumnSamples(*(table[f"column_{name}"][good].astype(float) for name in names))
+    since = ("batch", "control_bl", "control_blb")  # version 1.1
+    reads = ColumnSamples(
+        *(table[f"column_{name}"][good].astype(float) for name in names), **_optional(table, "column", since, good)
+    )
     if (points < 0).any() or (points.sum(axis=1) > rows).any() or not np.isfinite(reads.bl_v).all():
         raise ValueError(f"counts that {rows} rows cannot have, or a good sample without a voltage")
     return reads, int(masked.sum())
@@ -215,19 +246,31 @@ def _comparator_samples(
             raise ValueError(f"sensing {sensing!r}")
         mine = (table["comparator_amplifier"] == index) & (table["comparator_status"] == 0)
         fields = (table[f"comparator_{each}"][mine].astype(float) for each in ("level_v", "sample", "offset_v"))
-        found[sensing] = (str(name), ComparatorSamples(*fields))
+        since = _optional(table, "comparator", ("batch", "control"), mine)
+        if "control" in since:
+            # Amplifiers with fewer devices than the largest have empty columns.
+            since["control"] = since["control"][:, np.isfinite(since["control"]).all(axis=0)]
+        found[sensing] = (str(name), ComparatorSamples(*fields, **since))
     return found
 
 
-def _check_sizes(groups: Iterable[Float[np.ndarray, " sample"]], what: str) -> None:
-    fewest = min((group.size for group in groups), default=0)
+def _optional(
+    table: Mapping[str, np.ndarray], kind: str, names: Iterable[str], mask: Bool[np.ndarray, " read"]
+) -> dict[str, Float[np.ndarray, "read *control"]]:
+    """What an older file may not have."""
+    return {name: table[f"{kind}_{name}"][mask].astype(float) for name in names if f"{kind}_{name}" in table}
+
+
+def _check_sizes(groups: Iterable[Group], what: str) -> None:
+    fewest = min((group.volts.size for group in groups), default=0)
     if fewest < FEWEST_SAMPLES:
         raise InputError(f"{fewest} {what}, expected at least {FEWEST_SAMPLES}", hint="raise samples in the recipe")
 
 
 def _check_failures(table: Mapping[str, np.ndarray], most: float, place: str) -> None:
     """Refuse samples of which too many failed or flipped: what is left would be biased."""
-    for kind, coordinates in (("column", ("n_minus", "n_plus")), ("comparator", ("amplifier", "level_v"))):
+    level = ("amplifier", "level_v")
+    for kind, coordinates in (("column", ("n_minus", "n_plus")), ("comparator", level), ("sensitivity", level)):
         if f"{kind}_status" not in table:
             continue
         bad = table[f"{kind}_status"] != 0

@@ -195,7 +195,9 @@ def test_comparators_are_what_was_drawn(samples: Path) -> None:
         np.testing.assert_allclose(model.level_v, true.level_v)
         assert (np.abs(model.offset_mean_v - true.offset_mean_v) < 5 * true.offset_sigma_v / np.sqrt(48)).all()
         assert (np.abs(model.offset_sigma_v - true.offset_sigma_v) < 5 * model.sigma_error_v).all()
-        np.testing.assert_allclose(model.sigma_error_v, model.offset_sigma_v / np.sqrt(2 * 47))
+        # That of a normal distribution, or more where the samples have longer tails.
+        normal = model.offset_sigma_v / np.sqrt(2 * 47)
+        assert ((model.sigma_error_v > 0.999 * normal) & (model.sigma_error_v < 1.6 * normal)).all()
         assert model.samples == 48
 
 
