@@ -239,7 +239,7 @@ def _coordinates(part: Samples, amplifiers: list[str]) -> dict[str, Shaped[np.nd
 
 def _dataset(name: str, values: Shaped[np.ndarray, "read *control"], axis: str) -> hdf5.Dataset:
     units, long_name = _META[name]
-    axes = (axis, axis.replace("read", "control").replace("row", "control")) if name in _CONTROLS else (axis,)
+    axes = (axis, axis.replace("read", "term").replace("row", "term")) if name in _CONTROLS else (axis,)
     return hdf5.Dataset(values, units, long_name, axes)
 
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from cosim.cli.clusters import executor_on
 from cosim.cli.console import SomeWhole, meter, note, show, table
-from cosim.cli.tables import fit_lines
+from cosim.cli.tables import fit_lines, stopping_lines
 
 if TYPE_CHECKING:
     from cosim.campaign.recipe import Campaign
@@ -77,6 +77,7 @@ def characterize(
         f"{content['samples']} samples in {out / 'samples.h5'}: {content['simulated']} simulated now in "
         f"{content['seconds']:.1f} s, {content['failed']} failed, {content['flipped']} with flipped cells",
         *([f"most frequent failure: {content['failure']}"] if content["failure"] else []),
+        *stopping_lines(content["stopped"]),
     ]
     show(lines, content, json, f"cosim fit {out}")
 
@@ -180,6 +181,7 @@ def collect_with_bar(
         "flipped": last.flipped,
         "failure": last.failure,
         "seconds": last.seconds,
+        "stopped": [each.as_json() for each in last.stopped],
         "folder": str(out),
     }
 

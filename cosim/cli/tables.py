@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import isnan, nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cosim.cli.console import table
 
@@ -49,12 +50,55 @@ def fit_lines(surrogate: Surrogate) -> list[str]:
             f"{1e3 * s:.1f} at {v:g} V" for v, s in zip(model.level_v, model.offset_sigma_v, strict=True)
         )
         lines.append(f"{model.amplifier} ({sensing}) offset sigma in mV, {model.samples} comparators a level: {sigmas}")
+        lines += _sensitivity_lines(model.amplifier, sensing, figures)
     return lines
+
+
+def stopping_lines(stopped: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where each point ended that a standard error was asked for, and what it reached; nothing for none."""
+    if not stopped:
+        return []
+    rows = [
+        [
+            each["label"],
+            str(each["samples"]),
+            *(_error(each, name) for name in SIGNALS),
+            "yes" if each["reached"] else "no",
+        ]
+        for each in stopped
+    ]
+    lines = table(rows, ["standard error of the mean: mV (counts)", "samples", "BL", "BLB", "BL - BLB", "reached"])
+    short = sum(not each["reached"] for each in stopped)
+    if short:
+        lines.append(
+            f"{short} of {len(stopped)} points have not reached the standard error with the most samples allowed"
+        )
+    return lines
+
+
+def _error(stopped: Mapping[str, Any], signal: str) -> str:
+    if signal not in stopped["error_v"]:
+        return "-"
+    counts = stopped["error_counts"].get(signal)
+    return f"{1e3 * stopped['error_v'][signal]:.3f}" + ("" if counts is None else f" ({counts:.3f})")
+
+
+def _sensitivity_lines(amplifier: str, sensing: str, figures: Mapping[str, float]) -> list[str]:
+    if f"{sensing}_sensitivity_r2" not in figures:
+        return []
+    r2, rms_mv, used = (figures[f"{sensing}_sensitivity_{name}"] for name in ("r2", "rms_mv", "used"))
+    line = (
+        f"{amplifier} ({sensing}) offsets from sensitivities: {rms_mv:.2f} mV rms from the bisected ones, r2 {r2:.4f}"
+    )
+    other = "" if used == 1 else f" at the worst level; {1 - used:.0%} of the levels keep the samples' own moments"
+    return [line + other]
 
 
 def _counts(value: float) -> str:
     return "-" if isnan(value) else f"{value:.2f}"
 
+
+SIGNALS = ("bl", "blb", "difference")
 
 _VIEWS = {
     "bl": "BL",

@@ -58,8 +58,8 @@ def offset_group(offsets: ComparatorSamples, gradients: Gradients | None) -> Gro
 def check_gradients(gradients: Gradients, offsets: ComparatorSamples) -> dict[str, float]:
     """What is predicted against what is bisected, over all levels; a level without a gradient has an r2 of 0.
 
-    `r2` is the smallest squared correlation, `rms_mv` the rms difference in millivolts, each level's mean taken out,
-    and `used` the share of the levels where the gradient is used.
+    `r2` is the smallest squared correlation, `rms_mv` the rms difference in millivolts, each level's mean taken out
+    (0 without any gradient), and `used` the share of the levels where the gradient is used.
     """
     r2: list[float] = []
     errors: list[Float[np.ndarray, " read"]] = []
@@ -70,7 +70,7 @@ def check_gradients(gradients: Gradients, offsets: ComparatorSamples) -> dict[st
         if size_v:
             error = here.offset_v - size_v * unit
             errors.append(error - error.mean())
-    rms_mv = 1e3 * float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else float("inf")
+    rms_mv = 1e3 * float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else 0.0
     return {"r2": min(r2), "rms_mv": rms_mv, "used": float(np.mean(np.array(r2) >= LEAST_R2))}
 
 

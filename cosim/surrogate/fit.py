@@ -17,7 +17,7 @@ from cosim.campaign.recipe import FEWEST_COUNTS
 from cosim.errors import InputError, MeasuredWorseError
 from cosim.surrogate.comparator_gradient import Gradients, check_gradients, gradients_of, offset_group
 from cosim.surrogate.curves import falling_curve, skew_curve, variance_curve
-from cosim.surrogate.estimates import Estimates, Group
+from cosim.surrogate.estimates import LEAST_SIGMA_V, Estimates, Group
 from cosim.surrogate.model import ComparatorModel, LineModel, Sensing, Surrogate
 from cosim.surrogate.validate import validate, validate_comparator
 
@@ -30,6 +30,9 @@ FEWEST_SAMPLES = 8
 BOOTSTRAPS = 200
 """Perturbed estimates from which the errors of the curves are taken."""
 
+
+_TERMS = (8, 4, 3)
+"""Coefficients of the curves of mean, variance and skewness."""
 
 Reads = TypeVar("Reads", "ColumnSamples", "ComparatorSamples")
 
@@ -140,14 +143,16 @@ def fit_line(reads: ColumnSamples, rows: int) -> LineModel:
     """
     count, groups = _line_groups(reads)
     _check_sizes(groups, "column samples at a count")
-    if len(groups) < FEWEST_COUNTS:
+    different = np.unique(count).size
+    if different < FEWEST_COUNTS:
         raise InputError(
-            f"{len(groups)} different counts, expected at least {FEWEST_COUNTS}", hint="add counts to column.n_minus"
+            f"{different} different counts, expected at least {FEWEST_COUNTS}", hint="add counts to column.n_minus"
         )
     found = Estimates.of(groups)
     generator = np.random.default_rng(0)
     again = np.array([_curves(count, found.perturbed(generator), rows) for _ in range(BOOTSTRAPS)])
-    return LineModel(*_curves(count, found, rows), *again.std(axis=0, ddof=1))
+    curves = _curves(count, found, rows)
+    return LineModel(*curves, *(again.std(axis=0, ddof=1) * _misfit(count, found, curves)[:, None]))
 
 
 def fit_comparator(name: str, offsets: ComparatorSamples, gradients: Gradients | None = None) -> ComparatorModel:
@@ -184,25 +189,44 @@ def _shrunk(skew: float, error: float) -> float:
 
 
 def _line_groups(reads: ColumnSamples) -> tuple[Float[np.ndarray, " point"], list[Group]]:
-    """The counts, and the reads of either line at each: BL at `n_minus`, BLB at `n_plus`."""
-    count = np.concatenate([reads.n_minus, reads.n_plus])
-    volts = np.concatenate([reads.bl_v, reads.blb_v])
-    control = batch = None
-    if reads.control_bl is not None and reads.control_blb is not None:
-        control = np.concatenate([reads.control_bl, reads.control_blb])
-    if reads.batch is not None:
-        # A batch of one point is independent of the same batch of another.
-        place = np.stack([reads.n_minus, reads.n_plus, reads.batch], axis=1)
-        batch = np.tile(np.unique(place, axis=0, return_inverse=True)[1].ravel(), 2)
-    everything = Group(volts, control, batch)
-    counts = np.unique(count)
-    return counts, [everything.chosen(count == n) for n in counts]
+    """BL's reads at each `n_minus` and BLB's at each `n_plus`, with these counts.
+
+    The lines are the same curve, but rows of a weight pull them through different devices: their controls differ.
+    """
+    counts: list[float] = []
+    groups: list[Group] = []
+    lines = ((reads.n_minus, reads.bl_v, reads.control_bl), (reads.n_plus, reads.blb_v, reads.control_blb))
+    for count, volts, control in lines:
+        line = Group(volts, control, reads.batch)
+        counts += np.unique(count).tolist()
+        groups += [line.chosen(count == n) for n in np.unique(count)]
+    return np.array(counts), groups
 
 
 def _curves(count: Float[np.ndarray, " point"], found: Estimates, rows: int) -> Float[np.ndarray, "moment count"]:
     sigma_v = np.sqrt(variance_curve(count, found.variance, found.variance_samples, rows))
     mean = falling_curve(count, found.mean_v, found.mean_error_v, rows)
     return np.array([mean, sigma_v, skew_curve(count, found.skew, found.skew_samples, rows)])
+
+
+def _misfit(
+    count: Float[np.ndarray, " point"], found: Estimates, curves: Float[np.ndarray, "moment count"]
+) -> Float[np.ndarray, " moment"]:
+    """How much farther than their errors the points lie from each curve, where that is more than chance.
+
+    The root of the reduced chi-square (Birge, Phys. Rev. 40, 1932): with small errors, what is wrong is the form of
+    the curve, and that shows only in what it leaves over.
+    """
+    mean, sigma_v, skew = curves[:, count.astype(int)]
+    some = found.spread & (count > 0)
+    left = (
+        (found.mean_v - mean) / found.mean_error_v,
+        (found.variance / np.maximum(sigma_v, LEAST_SIGMA_V) ** 2 - 1) * np.sqrt(found.freedom / 2),
+        (found.skew - skew) / found.skew_error,
+    )
+    freedom = [max(int(some.sum()) - terms, 1) for terms in _TERMS]
+    squares = [float(np.sum(each[some] ** 2)) / free for each, free in zip(left, freedom, strict=True)]
+    return np.sqrt(np.maximum(squares, 1.0))
 
 
 def _chosen(reads: Reads, mask: Bool[np.ndarray, " read"]) -> Reads:
