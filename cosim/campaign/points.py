@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,9 +14,11 @@ from jaxtyping import Float, Int8
 
 from cosim.campaign.places import at_key
 from cosim.campaign.recipe import Campaign, ComparatorRecipe
+from cosim.campaign.sweep import QUANTITIES, OperatingPoint
 from cosim.circuit.column import ColumnBench, column_bench, column_deck
 from cosim.circuit.comparator import ComparatorBench, comparator_bench, comparator_deck
 from cosim.circuit.deck import Deck
+from cosim.errors import InputError
 
 FORMAT = 1
 """Raised when the meaning of a sample changes, so that old shards are not taken for new ones."""
@@ -30,19 +34,35 @@ class ColumnDraw:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnDraws:
+    """Several columns, as the fast column takes them."""
+
+    products: Int8[np.ndarray, "sample row"]
+    weights: Int8[np.ndarray, "sample row"]
+    vth_shift_v: Float[np.ndarray, "sample row device"]
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnPoint:
-    """Columns with `n_minus` rows that pull BL, `n_plus` that pull BLB, and the others off."""
+    """Columns with `n_minus` rows that pull BL, `n_plus` that pull BLB, and the others off.
+
+    Args:
+        operating: The index of the operating point.
+        at: The operating point in words where there are several; no part of what the samples are.
+    """
 
     bench: ColumnBench
     n_minus: int
     n_plus: int
     samples: int
+    operating: int = 0
+    at: str = ""
     kind: Literal["column"] = "column"
 
     @property
     def label(self) -> str:
         """The point in words, for progress and errors."""
-        return f"column, {self.n_minus} rows on BL and {self.n_plus} on BLB"
+        return f"column, {self.n_minus} rows on BL and {self.n_plus} on BLB" + (f", at {self.at}" if self.at else "")
 
     @property
     def identity(self) -> tuple[str | int | float, ...]:
@@ -51,15 +71,22 @@ class ColumnPoint:
 
     def draw(self, seed: int, sample: int) -> ColumnDraw:
         """The sample's column; depends on the seed, the point and the sample's index alone."""
-        generator = generator_of(seed, self.identity, sample)
-        rows = self.bench.rows
-        products = np.zeros(rows, np.int8)
-        products[: self.n_minus] = -1
-        products[self.n_minus : self.n_minus + self.n_plus] = 1
-        products = generator.permutation(products)
-        weights = self._possible(products, generator.choice(np.array([-1, 1], np.int8), rows))
-        sigmas = self.bench.cell.vth_sigmas(self.bench.process)
-        return ColumnDraw(products, weights, generator.standard_normal((rows, sigmas.size)) * sigmas)
+        draws = self.draws(seed, sample, sample + 1)
+        return ColumnDraw(draws.products[0], draws.weights[0], draws.vth_shift_v[0])
+
+    def draws(self, seed: int, start: int, stop: int) -> ColumnDraws:
+        """Consecutive samples' columns, each as `draw` gives it; the fast column reads many at once."""
+        rows, sigmas = self.bench.rows, self.bench.cell.vth_sigmas(self.bench.process)
+        ordered = self._ordered()
+        products = np.empty((stop - start, rows), np.int8)
+        wanted = np.empty_like(products)
+        shift = np.empty((stop - start, rows, sigmas.size))
+        for index in range(stop - start):
+            generator = generator_of(seed, self.identity, start + index)
+            products[index] = generator.permutation(ordered)
+            wanted[index] = generator.choice(_SIGNS, rows)
+            generator.standard_normal(out=shift[index])
+        return ColumnDraws(products, self._possible(products, wanted), shift * sigmas)
 
     def deck(self, draw: ColumnDraw) -> Deck:
         """The deck of a drawn column."""
@@ -67,9 +94,7 @@ class ColumnPoint:
 
     def nominal_deck(self) -> Deck:
         """The same column without mismatch; with the sigmas it stands for the point in its key."""
-        products = np.zeros(self.bench.rows, np.int8)
-        products[: self.n_minus] = -1
-        products[self.n_minus : self.n_minus + self.n_plus] = 1
+        products = self._ordered()
         devices = self.bench.cell.vth_sigmas(self.bench.process).size
         weights = self._possible(products, np.ones(self.bench.rows, np.int8))
         return column_deck(self.bench, products, weights, np.zeros((self.bench.rows, devices)))
@@ -78,21 +103,28 @@ class ColumnPoint:
         """What the deck does not show but the samples depend on."""
         return {"sigmas": self.bench.cell.vth_sigmas(self.bench.process).tolist()}
 
+    def _ordered(self) -> Int8[np.ndarray, " row"]:
+        """The rows' products, those that pull BL first."""
+        products = np.zeros(self.bench.rows, np.int8)
+        products[: self.n_minus] = -1
+        products[self.n_minus : self.n_minus + self.n_plus] = 1
+        return products
+
     def _possible(
-        self, products: Int8[np.ndarray, " row"], wanted: Int8[np.ndarray, " row"]
-    ) -> Int8[np.ndarray, " row"]:
+        self, products: Int8[np.ndarray, "*sample row"], wanted: Int8[np.ndarray, "*sample row"]
+    ) -> Int8[np.ndarray, "*sample row"]:
         """The wanted weights, and where the cell cannot make a row's product with one, the weight that can."""
         weights = wanted.copy()
         for product in (-1, 0, 1):
             can = [weight for weight, _ in self.bench.cell.states(product)]
-            if can:
-                weights[(products == product) & ~np.isin(wanted, can)] = can[0]
+            if len(can) == 1:
+                weights[products == product] = can[0]
         return weights
 
 
 @dataclass(frozen=True, slots=True)
 class ComparatorPoint:
-    """Offsets of one comparator at one reference level."""
+    """Offsets of one comparator at one reference level; `operating` and `at` as in a `ColumnPoint`."""
 
     bench: ComparatorBench
     amplifier: str
@@ -101,12 +133,14 @@ class ComparatorPoint:
     range_v: float
     tolerance_v: float
     samples: int
+    operating: int = 0
+    at: str = ""
     kind: Literal["comparator"] = "comparator"
 
     @property
     def label(self) -> str:
         """The point in words, for progress and errors."""
-        return f"{self.amplifier} at {self.level_v:g} V"
+        return f"{self.amplifier} at {self.level_v:g} V" + (f", at {self.at}" if self.at else "")
 
     @property
     def identity(self) -> tuple[str | int | float, ...]:
@@ -134,23 +168,50 @@ class ComparatorPoint:
 
 Point = ColumnPoint | ComparatorPoint
 
+_SIGNS = np.array([-1, 1], np.int8)
 
-def points_of(campaign: Campaign) -> tuple[Point, ...]:
-    """All points of a campaign: the counts, the checks with rows off, then the comparators' levels.
+
+def points_of(campaign: Campaign, operating: Sequence[OperatingPoint] | None = None) -> tuple[Point, ...]:
+    """All points of a campaign: at each operating point the counts, the checks with rows off, the comparators' levels.
+
+    Args:
+        operating: The operating points, with what `auto` found; without it, the cell's defaults stand for `auto`.
 
     Raises:
         InputError: A bias, a time or a level that the circuit does not allow; with the recipe's line.
     """
-    column = campaign.recipe.column
-    with at_key(campaign.place, "column"):
-        bench = _column_bench(campaign)
-    counts = [(n, column.rows - n) for n in column.n_minus] + [(off.n_minus, off.n_plus) for off in column.rows_off]
-    columns = [ColumnPoint(bench, minus, plus, column.samples) for minus, plus in counts]
-    comparators: list[ComparatorPoint] = []
-    for index, each in enumerate(campaign.recipe.comparator):
-        with at_key(campaign.place, "comparator", index, "level_v"):
-            comparators += [_comparator_point(campaign, each, level) for level in each.level_v]
-    return (*columns, *comparators)
+    wanted = campaign.operating_points
+    points: list[Point] = []
+    for index, point in enumerate(wanted if operating is None else operating):
+        at = str(wanted[index]) if len(wanted) > 1 else ""
+        points += _column_points(campaign, column_bench_at(campaign, index, point), index, at)
+        points += _comparator_points(campaign, point, index, at)
+    return tuple(points)
+
+
+def column_bench_at(campaign: Campaign, index: int, point: OperatingPoint) -> ColumnBench:
+    """The column at an operating point; the cell's defaults stand for `auto`.
+
+    Raises:
+        InputError: A value is out of the cell's range, or `auto` does not suit the cell; with the recipe's line.
+    """
+    column, cell = campaign.recipe.column, campaign.cell
+    for name in point.auto:
+        if cell.sensing != "discharge":
+            with at_key(campaign.place, *campaign.place_of(index, name)):
+                message = f"{name} = auto is for cells read by discharge, {cell.name} is read by {cell.sensing}"
+                raise InputError(message, hint="give a number")
+    asked = {
+        "rows": column.rows,
+        "word_line_v": None if "word_line_v" in point.auto else point.word_line_v,
+        "pulse_s": None if "pulse_s" in point.auto else point.pulse_s,
+        "c_bit_line_f": column.c_bit_line_f,
+        "time_step_s": column.time_step_s,
+        "bypass": column.bypass,
+    }
+    changes = {name: value for name, value in asked.items() if value is not None}
+    with _at_quantity(campaign, index):
+        return column_bench(cell, campaign.process, point.corner, **changes)
 
 
 def circuit_of(point: Point) -> str:
@@ -178,24 +239,39 @@ def key_of(point: Point, seed: int, engine: str, engine_version: str) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def _column_bench(campaign: Campaign) -> ColumnBench:
+def _column_points(campaign: Campaign, bench: ColumnBench, index: int, at: str) -> list[ColumnPoint]:
     column = campaign.recipe.column
-    asked = {
-        "rows": column.rows,
-        "word_line_v": column.word_line_v,
-        "pulse_s": column.pulse_s,
-        "c_bit_line_f": column.c_bit_line_f,
-        "time_step_s": column.time_step_s,
-        "bypass": column.bypass,
-    }
-    changes = {name: value for name, value in asked.items() if value is not None}
-    return column_bench(campaign.cell, campaign.process, campaign.recipe.corner, **changes)
+    counts = [*column.counts, *((off.n_minus, off.n_plus) for off in column.rows_off)]
+    return [ColumnPoint(bench, minus, plus, column.samples, index, at) for minus, plus in counts]
 
 
-def _comparator_point(campaign: Campaign, recipe: ComparatorRecipe, level_v: float) -> ComparatorPoint:
-    amplifier = campaign.amplifiers[recipe.amplifier]
+def _comparator_points(campaign: Campaign, point: OperatingPoint, index: int, at: str) -> list[ComparatorPoint]:
+    found: list[ComparatorPoint] = []
+    for number, each in enumerate(campaign.recipe.comparator):
+        for level in each.level_v:
+            with at_key(campaign.place, "comparator", number, "level_v"), _at_quantity(campaign, index, "vdd_v"):
+                found.append(_comparator_point(campaign, each, level, point, index, at))
+    return found
+
+
+def _comparator_point(
+    campaign: Campaign, recipe: ComparatorRecipe, level_v: float, point: OperatingPoint, index: int, at: str
+) -> ComparatorPoint:
     level = {"common_mode_v" if recipe.sensing == "single_ended" else "reference_v": level_v}
-    bench = comparator_bench(amplifier, campaign.process, campaign.recipe.corner, **level)
-    return ComparatorPoint(
-        bench, recipe.amplifier, recipe.sensing, level_v, recipe.range_v, recipe.tolerance_v, recipe.samples
-    )
+    bench = comparator_bench(campaign.amplifiers[recipe.amplifier], campaign.process, point.corner, **level)
+    about = (recipe.amplifier, recipe.sensing, level_v, recipe.range_v, recipe.tolerance_v, recipe.samples)
+    return ComparatorPoint(bench, *about, index, at)
+
+
+@contextmanager
+def _at_quantity(campaign: Campaign, index: int, *only: str) -> Generator[None]:
+    """Gives errors that begin with a quantity's name the line where the recipe names it; `only` some of them."""
+    try:
+        yield
+    except InputError as error:
+        name = error.message.split(maxsplit=1)[0].rstrip(":")
+        if only and name not in only:
+            raise
+        keys = campaign.place_of(index, name) if name in QUANTITIES else ("column", name)
+        with at_key(campaign.place, *keys):
+            raise
