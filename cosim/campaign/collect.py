@@ -5,18 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from filelock import FileLock, Timeout
 
-from cosim.campaign.points import circuit_of, key_of, points_of
+from cosim.campaign.points import ColumnPoint, Point, circuit_of, points_of
+from cosim.campaign.prepare import Prepared, pairs_of, prepare, prepared
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task, run_task
 from cosim.campaign.store import SampleStore, merge, merged
@@ -26,8 +28,16 @@ from cosim.spice.engine import Failed, open_engine
 
 TASK_SAMPLES = 16
 """Samples a task: about two seconds of work, which is what a kill can lose."""
+FAST_TASK_SAMPLES = 1024
+"""The same where the fast column reads: a tenth of a second of work."""
+SAMPLES_L0 = 256
+"""With level L2, samples a count where the full circuit is used, if the recipe does not say."""
 WINDOW = 256
 """Fewest tasks under way: enough that no worker waits, few enough that a scheduler holds them easily (12 kB each)."""
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @runtime_checkable
@@ -49,8 +59,10 @@ class Progress:
         fresh: Samples simulated by this call.
         failed: Samples of `done` without values.
         flipped: Samples of `done` with flipped cells.
-        seconds: Since this call began.
+        seconds: Since this stage began.
         failure: The most frequent failure with its number and one of its details; empty without any.
+        stage: What is counted: samples, or before them the operating points that have their bias and fast column.
+        told: What a person should be told, one line; empty where there is nothing new.
     """
 
     done: int
@@ -61,6 +73,8 @@ class Progress:
     seconds: float
     label: str
     failure: str = ""
+    stage: Literal["points", "samples"] = "samples"
+    told: str = ""
 
     @property
     def rate(self) -> float:
@@ -73,16 +87,24 @@ class Progress:
         return (self.total - self.done) / self.rate if self.rate else float("inf")
 
 
-def plan(campaign: Campaign, engine_version: str) -> list[Task]:
-    """The tasks of a campaign in their order; the same recipe gives the same tasks."""
+def plan(campaign: Campaign, engine_version: str, ready: Sequence[Prepared] | None = None) -> list[Task]:
+    """The tasks of a campaign in their order; the same recipe gives the same tasks.
+
+    Args:
+        ready: The operating points as `prepare` gave them; without them as the recipe has them, in the full circuit.
+    """
     recipe = campaign.recipe
     tasks: list[Task] = []
-    for point in points_of(campaign):
-        key = key_of(point, recipe.seed, recipe.engine, engine_version)
-        for start in range(0, point.samples, TASK_SAMPLES):
-            stop = min(start + TASK_SAMPLES, point.samples)
-            run = (recipe.engine, recipe.timeout_s, engine_version)
-            tasks.append(Task(point, key, recipe.seed, start, stop, *run))
+    for point in points_of(campaign, None if ready is None else [each.point for each in ready]):
+        fast, samples, size = None, point.samples, TASK_SAMPLES
+        if isinstance(point, ColumnPoint) and recipe.column.level == "L2":
+            fast = None if ready is None else ready[point.operating].level.fast_at((point.n_minus, point.n_plus))
+            size = TASK_SAMPLES if fast is None else FAST_TASK_SAMPLES
+            samples = min(samples, recipe.column.samples_l0 or SAMPLES_L0) if fast is None else samples
+        run = (recipe.engine, recipe.timeout_s, engine_version, fast)
+        first = Task(replace(point, samples=samples), "", recipe.seed, 0, 0, *run)
+        first = replace(first, key=first.own_key(engine_version))
+        tasks += [replace(first, start=start, stop=min(start + size, samples)) for start in range(0, samples, size)]
     return tasks
 
 
@@ -114,21 +136,46 @@ def collect(
     version = engine.version
     engine.close()
     store = SampleStore(out)
-    with _locked(out):
+    with _locked(out), closing(_Pool(executor, workers)) as pool:
         store.sweep()
-        tasks = plan(campaign, version)
-        tally = _Tally(sum(task.stop - task.start for task in tasks))
+        ready = yield from _prepare(campaign, out, version, pool)
+        tasks = plan(campaign, version, ready)
+        # Comparators know no word line: where only that differs, operating points share their samples.
+        different = list({(task.key, task.start, task.stop): task for task in reversed(tasks)}.values())[::-1]
+        tally = _Tally(sum(task.stop - task.start for task in different))
         missing: list[Task] = []
-        for task in tasks:
+        for task in different:
             samples = store.settled(task)
             if samples is None:
                 missing.append(task)
             else:
                 tally.add(samples)
-        _check_decks(missing, campaign)
-        yield from _simulate(missing, store, tally, executor, workers)
+        _check_decks([task.point for task in missing if task.fast is None], campaign)
+        yield from _simulate(missing, store, tally, pool)
         if missing or not merged(store, campaign, tasks):
-            merge(store, campaign, tasks, version)
+            merge(store, campaign, tasks, version, ready)
+
+
+def _prepare(
+    campaign: Campaign, out: Path, version: str, pool: _Pool
+) -> Generator[Progress, None, tuple[Prepared, ...]]:
+    """Find each operating point's bias and fast column, as far as the recipe asks for them."""
+    ready = prepared(campaign, out, version)
+    pairs, total = pairs_of(campaign), len(ready)
+    done = sum(not each.waits for each in ready)
+    if done < total:
+        _check_decks(list(points_of(campaign)), campaign)
+        yield Progress(done, total, 0, 0, 0, 0.0, "bias and fast columns", stage="points")
+    for each in ready:
+        if not each.waits and each.level.figures.get("l2_reason"):
+            yield Progress(done, total, 0, 0, 0, 0.0, "", stage="points", told=each.describe(pairs))
+    began = time.monotonic()
+    with closing(prepare(campaign, out, version, ready, pool.run)) as steps:
+        for each in steps:
+            done += 1
+            seconds, told = time.monotonic() - began, each.describe(pairs)
+            yield Progress(done, total, 0, 0, 0, seconds, str(each.point), stage="points", told=told)
+    return prepared(campaign, out, version)
 
 
 class _Tally:
@@ -160,14 +207,14 @@ class _Tally:
         return Progress(self.done, self.total, fresh, self.failed, self.flipped, seconds, label, failure)
 
 
-def _check_decks(missing: list[Task], campaign: Campaign) -> None:
-    """Refuse a netlist that ngspice does not take, before every sample of it fails."""
-    points = {circuit_of(task.point): task.point for task in reversed(missing)}
-    if not points:
+def _check_decks(points: Sequence[Point], campaign: Campaign) -> None:
+    """Refuse a netlist that ngspice does not take, before every sample of it fails; once a circuit and corner."""
+    first = {(circuit_of(point), point.bench.corner.process): point for point in reversed(points)}
+    if not first:
         return
     engine = open_engine(campaign.recipe.engine)
     try:
-        for point in points.values():
+        for point in first.values():
             (result,) = engine.run([point.nominal_deck()], timeout_s=campaign.recipe.timeout_s)
             if isinstance(result, Failed) and result.reason == "bad_deck":
                 message = f"ngspice refuses {point.label}: {result.detail}"
@@ -176,59 +223,67 @@ def _check_decks(missing: list[Task], campaign: Campaign) -> None:
         engine.close()
 
 
-def _simulate(
-    missing: list[Task], store: SampleStore, tally: _Tally, executor: Executor | None, workers: int | None
-) -> Iterator[Progress]:
+def _simulate(missing: list[Task], store: SampleStore, tally: _Tally, pool: _Pool) -> Iterator[Progress]:
     began, fresh = time.monotonic(), 0
     yield tally.progress(0, 0.0, "starting")
-    if not missing:
-        return
-    stop = threading.Event()
-    if executor is None:
-        pool: Executor = ThreadPoolExecutor(workers or usable_cores(), thread_name_prefix="ngspice")
-        submit: Submit = lambda task: pool.submit(run_task, task, stopped=stop.is_set)  # noqa: E731
-    else:
-        pool, submit = executor, lambda task: executor.submit(run_task, task)
-    try:
-        with closing(_completed(missing, submit, lambda: _window(pool))) as completed:
-            for samples in completed:
-                store.save(samples)
-                tally.add(samples)
-                fresh += samples.task.stop - samples.task.start
-                yield tally.progress(fresh, time.monotonic() - began, samples.task.point.label)
-    finally:
-        stop.set()
-        if executor is None:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with closing(pool.run(missing, run_task)) as completed:
+        for task, samples in completed:
+            store.save(samples)
+            tally.add(samples)
+            fresh += task.stop - task.start
+            yield tally.progress(fresh, time.monotonic() - began, task.point.label)
 
 
-Submit = Callable[[Task], Future[Samples]]
+class _Pool:
+    """Where tasks run: the caller's executor, or threads that each drive one ngspice process."""
+
+    def __init__(self, executor: Executor | None, workers: int | None) -> None:
+        self._stop = threading.Event()
+        self._own = executor is None
+        self._workers = workers or usable_cores()
+        self._executor = executor or ThreadPoolExecutor(self._workers, thread_name_prefix="ngspice")
+
+    def run(self, tasks: Sequence[T], fn: Callable[..., R]) -> Generator[tuple[T, R]]:
+        """Each task with the function's result, as they complete; closing it cancels what is under way."""
+        call = partial(fn, stopped=self._stop.is_set) if self._own else fn
+        try:
+            yield from _completed(tasks, lambda task: self._executor.submit(call, task), self._window)
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def close(self) -> None:
+        """Stop what is under way; an executor of the caller's goes on."""
+        self._stop.set()
+        if self._own:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _window(self) -> int:
+        """How many tasks may be under way: two a worker, so that it finds the next one waiting."""
+        wide = isinstance(self._executor, Wide)
+        return max(WINDOW, 2 * self._executor.width) if wide else WINDOW  # pyright: ignore
 
 
-def _completed(tasks: list[Task], submit: Submit, window: Callable[[], int]) -> Generator[Samples]:
-    """The samples of all tasks as they complete; when it is closed or fails, what is under way is cancelled."""
+def _completed(
+    tasks: Sequence[T], submit: Callable[[T], Future[R]], window: Callable[[], int]
+) -> Generator[tuple[T, R]]:
+    """All tasks with their results as they complete; when it is closed or fails, what is under way is cancelled."""
     left = iter(tasks)
-    running: set[Future[Samples]] = set()
-    finished: SimpleQueue[Future[Samples]] = SimpleQueue()
+    running: dict[Future[R], T] = {}
+    finished: SimpleQueue[Future[R]] = SimpleQueue()
     try:
         while True:
             for task in islice(left, max(0, window() - len(running))):
                 future = submit(task)
-                running.add(future)
+                running[future] = task
                 future.add_done_callback(finished.put)
             if not running:
                 return
             future = finished.get()
-            running.remove(future)
-            yield future.result()
+            yield running.pop(future), future.result()
     finally:
         for future in running:
             future.cancel()
-
-
-def _window(executor: Executor) -> int:
-    """How many tasks may be under way: two a worker, so that it finds the next one waiting."""
-    return max(WINDOW, 2 * executor.width) if isinstance(executor, Wide) else WINDOW
 
 
 @contextmanager

@@ -111,8 +111,8 @@ class ColumnPoint:
         return products
 
     def _possible(
-        self, products: Int8[np.ndarray, "*sample row"], wanted: Int8[np.ndarray, "*sample row"]
-    ) -> Int8[np.ndarray, "*sample row"]:
+        self, products: Int8[np.ndarray, "... row"], wanted: Int8[np.ndarray, "... row"]
+    ) -> Int8[np.ndarray, "... row"]:
         """The wanted weights, and where the cell cannot make a row's product with one, the weight that can."""
         weights = wanted.copy()
         for product in (-1, 0, 1):
@@ -225,10 +225,14 @@ def generator_of(seed: int, identity: tuple[str | int | float, ...], sample: int
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=(point, sample))))
 
 
-def key_of(point: Point, seed: int, engine: str, engine_version: str) -> str:
-    """The hash of all that the point's samples depend on, except how many there are."""
+def key_of(point: Point, seed: int, engine: str, engine_version: str, fast: str = "") -> str:
+    """The hash of all that the point's samples depend on, except how many there are.
+
+    Args:
+        fast: The hash of the fast column that reads them; the full circuit does where it is empty.
+    """
     deck = point.nominal_deck()
-    what = {
+    what: dict[str, object] = {
         "format": FORMAT,
         "identity": point.identity,
         "seed": seed,
@@ -236,6 +240,7 @@ def key_of(point: Point, seed: int, engine: str, engine_version: str) -> str:
         "deck": [deck.text, deck.probes, deck.times_s],
         "settings": point.settings(),
     }
+    what |= {"fast": fast} if fast else {}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

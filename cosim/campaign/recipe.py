@@ -236,7 +236,9 @@ def _check_active_rows(column: ColumnRecipe, path: Path) -> None:
             if column.level == "L0":
                 raise InputError("column.samples_l0 goes with level L2, here it is L0", hint="give samples alone")
             if column.samples_l0 > column.samples:
-                raise InputError(f"column.samples_l0 = {column.samples_l0}, expected at most samples = {column.samples}")
+                raise InputError(
+                    f"column.samples_l0 = {column.samples_l0}, expected at most samples = {column.samples}"
+                )
 
 
 def _amplifiers(recipe: Recipe, path: Path) -> dict[str, SenseAmplifier]:

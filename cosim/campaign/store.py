@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from jaxtyping import Shaped
 
 from cosim import hdf5
 from cosim.campaign.filetypes import SAMPLES, SHARD, STATUS, TRANSIENT
-from cosim.campaign.points import ComparatorPoint, Point
+from cosim.campaign.points import ComparatorPoint
+from cosim.campaign.prepare import Prepared, pairs_of
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task
 from cosim.circuit.amplifier import SenseAmplifier
@@ -35,6 +37,8 @@ _META = {
     "n_plus": ("1", "rows that pull BLB down"),
     "level_v": ("V", "reference level of the comparator"),
     "amplifier": ("1", "index into the attribute `amplifiers`"),
+    "point": ("1", "operating point: index into the attribute `points`"),
+    "level": ("1", "what read the column: 0 the full circuit, 2 the fast column"),
 }
 
 
@@ -109,8 +113,14 @@ class SampleStore:
         return self.folder / "shards" / f"{task.key[:24]}-{task.start:06d}-{task.stop:06d}.h5"
 
 
-def merge(store: SampleStore, campaign: Campaign, tasks: list[Task], engine_version: str) -> Path:
-    """Write `samples.h5` from complete shards; the content does not depend on the order they came in."""
+def merge(
+    store: SampleStore, campaign: Campaign, tasks: list[Task], engine_version: str, ready: Sequence[Prepared]
+) -> Path:
+    """Write `samples.h5` from complete shards; the content does not depend on the order they came in.
+
+    Args:
+        ready: The operating points.
+    """
     parts = [store.load(task) for task in tasks]
     amplifiers = [each.amplifier for each in campaign.recipe.comparator]
     datasets: dict[str, hdf5.Dataset] = {}
@@ -123,6 +133,7 @@ def merge(store: SampleStore, campaign: Campaign, tasks: list[Task], engine_vers
         "amplifiers": json.dumps(amplifiers),
         "sensing": json.dumps([each.sensing for each in campaign.recipe.comparator]),
         "failures": json.dumps(failures),
+        "points": json.dumps([each.record(pairs_of(campaign)) for each in ready], allow_nan=False),
         "tasks": tasks_hash(tasks),
     }
     hdf5.write(store.path, hdf5.Content(attributes, datasets), filetype=SAMPLES[0], version=SAMPLES[1])
@@ -146,10 +157,14 @@ def tasks_hash(tasks: list[Task]) -> str:
 def provenance(campaign: Campaign, engine_version: str) -> dict[str, str | int | float]:
     """What a file says of where it came from: texts, their SHA-256, the engine; never a path."""
     recipe = campaign.recipe
+    corners = dict.fromkeys(point.process for point in campaign.operating_points)
     texts = {
-        "process": campaign.process.corner_text(recipe.corner.process),
-        "cell": _netlist(campaign, campaign.cell),
-    } | {f"amplifier_{name}": _netlist(campaign, amplifier) for name, amplifier in campaign.amplifiers.items()}
+        "process" if len(corners) == 1 else f"process_{corner}": campaign.process.corner_text(corner)
+        for corner in corners
+    }
+    texts |= {"cell": _netlist(campaign, campaign.cell)} | {
+        f"amplifier_{name}": _netlist(campaign, amplifier) for name, amplifier in campaign.amplifiers.items()
+    }
     attributes: dict[str, str | int | float] = {
         "engine": f"ngspice ({recipe.engine})",
         "engine_version": engine_version,
@@ -183,20 +198,23 @@ def _table(parts: list[Samples], amplifiers: list[str]) -> dict[str, Shaped[np.n
     """All samples of one kind as one table, with the coordinates of their point."""
     if not parts:
         return {}
-    coordinates = [_coordinates(part.task.point, len(part.columns["sample"]), amplifiers) for part in parts]
+    coordinates = [_coordinates(part.task, len(part.columns["sample"]), amplifiers) for part in parts]
     rows = [place | part.columns for place, part in zip(coordinates, parts, strict=True)]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
-def _coordinates(point: Point, count: int, amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
+def _coordinates(task: Task, count: int, amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
+    point = task.point
+    operating = {"point": np.full(count, point.operating, np.int32)}
     if isinstance(point, ComparatorPoint):
-        return {
+        return operating | {
             "amplifier": np.full(count, amplifiers.index(point.amplifier), np.uint8),
             "level_v": np.full(count, point.level_v),
         }
-    return {
+    return operating | {
         "n_minus": np.full(count, point.n_minus, np.int32),
         "n_plus": np.full(count, point.n_plus, np.int32),
+        "level": np.full(count, 0 if task.fast is None else 2, np.uint8),
     }
 
 
