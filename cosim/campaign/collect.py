@@ -225,13 +225,17 @@ def _check_decks(points: Sequence[Point], campaign: Campaign) -> None:
 
 def _simulate(missing: list[Task], store: SampleStore, tally: _Tally, pool: _Pool) -> Iterator[Progress]:
     began, fresh = time.monotonic(), 0
+    left = Counter(task.point.at for task in missing)
     yield tally.progress(0, 0.0, "starting")
     with closing(pool.run(missing, run_task)) as completed:
         for task, samples in completed:
             store.save(samples)
             tally.add(samples)
             fresh += task.stop - task.start
-            yield tally.progress(fresh, time.monotonic() - began, task.point.label)
+            left[task.point.at] -= 1
+            progress = tally.progress(fresh, time.monotonic() - began, task.point.label)
+            told = f"{task.point.at}: all samples are there" if task.point.at and not left[task.point.at] else ""
+            yield replace(progress, told=told)
 
 
 class _Pool:

@@ -180,10 +180,10 @@ def points_of(campaign: Campaign, operating: Sequence[OperatingPoint] | None = N
     Raises:
         InputError: A bias, a time or a level that the circuit does not allow; with the recipe's line.
     """
-    wanted = campaign.operating_points
+    chosen = campaign.operating_points if operating is None else operating
     points: list[Point] = []
-    for index, point in enumerate(wanted if operating is None else operating):
-        at = str(wanted[index]) if len(wanted) > 1 else ""
+    for index, point in enumerate(chosen):
+        at = str(point) if len(chosen) > 1 else ""
         points += _column_points(campaign, column_bench_at(campaign, index, point), index, at)
         points += _comparator_points(campaign, point, index, at)
     return tuple(points)

@@ -163,7 +163,7 @@ def _with_bias(campaign: Campaign, out: Path, version: str, index: int) -> Prepa
 def _with_fast(campaign: Campaign, out: Path, version: str, index: int, ready: Prepared) -> Prepared:
     if campaign.recipe.column.level == "L0":
         return ready
-    if ready.waits:
+    if "bias" in ready.waits:
         return replace(ready, waits=("bias", "fast"))
     task = fast_task(campaign, version, ready.point, index)
     try:
