@@ -66,7 +66,7 @@ class ColumnRecipe:
     rows: Annotated[int, Field(ge=1, le=256)] = 64
     level: Level = "L0"
     samples_l0: Annotated[int, Field(ge=16)] | None = None
-    active_rows: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
+    active_rows: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     word_line_v: Bias | None = None
     pulse_s: Bias | None = None
     c_bit_line_f: Positive | None = None
@@ -231,6 +231,8 @@ def _check_active_rows(column: ColumnRecipe, path: Path) -> None:
         if beyond:
             raise InputError(f"column.active_rows has {beyond[0]}, expected 1 to rows = {column.rows}")
         _check_unique("column.active_rows", column.active_rows or ())
+        if column.active_rows == ():
+            raise InputError("column.active_rows names no number of rows")
     if column.samples_l0 is not None:
         with at_key(path, "column", "samples_l0"):
             if column.level == "L0":

@@ -22,18 +22,16 @@ QUANTITIES = ("process", "vdd_v", "temp_c", "word_line_v", "pulse_s")
 """What an operating point is, in the order of every table; the last two are the column's bias."""
 BIAS = QUANTITIES[3:]
 
-Some = Field(min_length=1)
-
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """A grid: every combination of what is named; a quantity that is not named is that of [corner] or [column]."""
 
-    process: Annotated[tuple[str, ...], Some] | None = None
-    vdd_v: Annotated[tuple[float, ...], Some] | None = None
-    temp_c: Annotated[tuple[float, ...], Some] | None = None
-    word_line_v: Annotated[tuple[Positive, ...], Some] | None = None
-    pulse_s: Annotated[tuple[Positive, ...], Some] | None = None
+    process: tuple[str, ...] | None = None
+    vdd_v: tuple[float, ...] | None = None
+    temp_c: tuple[float, ...] | None = None
+    word_line_v: tuple[Positive, ...] | None = None
+    pulse_s: tuple[Positive, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +161,9 @@ def _check_values(sweep: Sweep, place: str) -> None:
             if value in values[:index]:
                 with at_key(place, "sweep", quantity):
                     raise InputError(f"sweep.{quantity} names {value} twice")
+        if not values:
+            with at_key(place, "sweep", quantity):
+                raise InputError(f"sweep.{quantity} names no value")
 
 
 def _named(entry: Sweep | PointEntry) -> Mapping[str, Any]:
