@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from filelock import FileLock, Timeout
 
-from cosim.campaign.points import circuit_of, key_of, points_of
+from cosim.campaign.points import ColumnPoint, Point, circuit_of, points_of
+from cosim.campaign.prepare import Prepared, pairs_of, prepare, prepared
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task, run_task
-from cosim.campaign.stopping import Rounds, Stopped
+from cosim.campaign.stopping import Ending, Rounds
 from cosim.campaign.store import SampleStore, merge, merged
 from cosim.errors import InputError
 from cosim.resources import usable_cores
@@ -27,8 +30,18 @@ from cosim.spice.engine import Failed, open_engine
 
 TASK_SAMPLES = 16
 """Samples a task: about two seconds of work, which is what a kill can lose."""
+FAST_TASK_SAMPLES = 1024
+"""The same where the fast column reads: a tenth of a second of work."""
+FAST_BATCH = 256
+"""Samples of one point set where the fast column reads."""
+SAMPLES_L0 = 256
+"""With level L2, samples a count where the full circuit is used, if the recipe does not say."""
 WINDOW = 256
 """Fewest tasks under way: enough that no worker waits, few enough that a scheduler holds them easily (12 kB each)."""
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @runtime_checkable
@@ -50,9 +63,11 @@ class Progress:
         fresh: Samples simulated by this call.
         failed: Samples of `done` without values.
         flipped: Samples of `done` with flipped cells.
-        seconds: Since this call began.
+        seconds: Since this stage began.
         failure: The most frequent failure with its number and one of its details; empty without any.
-        stopped: With the last one, where each point ended whose number of samples a standard error decided; `total`
+        stage: What is counted: samples, or before them the operating points that have their bias and fast column.
+        told: What a person should be told, one line; empty where there is nothing new.
+        endings: With the last one, where each point ended whose number of samples a standard error decided; `total`
             shrinks to it.
     """
 
@@ -64,7 +79,9 @@ class Progress:
     seconds: float
     label: str
     failure: str = ""
-    stopped: tuple[Stopped, ...] = ()
+    stage: Literal["points", "samples"] = "samples"
+    told: str = ""
+    endings: tuple[Ending, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -77,20 +94,30 @@ class Progress:
         return (self.total - self.done) / self.rate if self.rate else float("inf")
 
 
-def plan(campaign: Campaign, engine_version: str) -> list[Task]:
+def plan(campaign: Campaign, engine_version: str, ready: Sequence[Prepared] | None = None) -> list[Task]:
     """The tasks of a campaign in their order; the same recipe gives the same tasks.
 
     Where a standard error ends the collection, these are all that there may be.
+
+    Args:
+        ready: The operating points as `prepare` gave them; without them as the recipe has them, in the full circuit.
     """
     recipe = campaign.recipe
     tasks: list[Task] = []
-    for point in points_of(campaign):
-        key = key_of(point, recipe.seed, recipe.engine, engine_version)
-        size = TASK_SAMPLES if point.method == "random" else point.batch
-        for start in range(0, point.samples, size):
-            stop = min(start + size, point.samples)
-            run = (recipe.engine, recipe.timeout_s, engine_version)
-            tasks.append(Task(point, key, recipe.seed, start, stop, *run))
+    for point in points_of(campaign, None if ready is None else [each.point for each in ready]):
+        fast, size = None, TASK_SAMPLES
+        if isinstance(point, ColumnPoint) and recipe.column.level == "L2":
+            fast = None if ready is None else ready[point.operating].level.fast_at((point.n_minus, point.n_plus))
+            if fast is None:
+                point = replace(point, samples=min(point.samples, recipe.column.samples_l0 or SAMPLES_L0))
+            else:
+                point = replace(point, batch=math.gcd(point.samples, FAST_BATCH))
+                size = point.batch if recipe.sampling.stops and point.method != "random" else FAST_TASK_SAMPLES
+        run = (recipe.engine, recipe.timeout_s, engine_version, fast)
+        first = Task(point, "", recipe.seed, 0, 0, *run)
+        first = replace(first, key=first.own_key(engine_version))
+        stops = ((start, min(start + size, point.samples)) for start in range(0, point.samples, size))
+        tasks += [replace(first, start=start, stop=stop) for start, stop in stops]
     return tasks
 
 
@@ -124,25 +151,40 @@ def collect(
     store = SampleStore(out)
     with _locked(out), closing(_Pool(executor, workers)) as pool:
         store.sweep()
-        rounds = Rounds(plan(campaign, version), campaign.recipe.sampling)
+        ready = yield from _prepare(campaign, out, version, pool)
+        tasks = plan(campaign, version, ready)
+        # Comparators know no word line: where only that differs, operating points share their samples.
+        different = list({(task.key, task.start, task.stop): task for task in reversed(tasks)}.values())[::-1]
+        rounds = Rounds(different, campaign.recipe.sampling)
         tally = _Tally(rounds)
-        begun = False
-        for tasks in iter(rounds.next, []):
-            missing = [task for task in tally.round(tasks) if not tally.take(store.settled(task))]
-            if not begun:
-                _check_decks(missing, campaign)
-                tally.begin()
-                yield tally.progress("starting")
-            begun = True
-            for samples in pool.completed(missing):
-                store.save(samples)
-                tally.take(samples, fresh=True)
-                yield tally.progress(samples.task.point.label)
-        chosen, stopped = rounds.chosen(), rounds.stopped()
-        if stopped:
-            yield tally.end(chosen, stopped)
+        yield from _simulate(campaign, store, tally, pool)
+        chosen, endings = [task for task in tasks if rounds.counts(task)], rounds.endings()
+        if endings:
+            yield tally.end(different, endings)
         if tally.fresh or not merged(store, campaign, chosen):
-            merge(store, campaign, chosen, version, stopped)
+            merge(store, campaign, chosen, version, ready, endings)
+
+
+def _prepare(
+    campaign: Campaign, out: Path, version: str, pool: _Pool
+) -> Generator[Progress, None, tuple[Prepared, ...]]:
+    """Find each operating point's bias and fast column, as far as the recipe asks for them."""
+    ready = prepared(campaign, out, version)
+    pairs, total = pairs_of(campaign), len(ready)
+    done = sum(not each.waits for each in ready)
+    if done < total:
+        _check_decks(list(points_of(campaign)), campaign)
+        yield Progress(done, total, 0, 0, 0, 0.0, "bias and fast columns", stage="points")
+    for each in ready:
+        if not each.waits and each.level.figures.get("l2_reason"):
+            yield Progress(done, total, 0, 0, 0, 0.0, "", stage="points", told=each.describe(pairs))
+    began = time.monotonic()
+    with closing(prepare(campaign, out, version, ready, pool.run)) as steps:
+        for each in steps:
+            done += 1
+            seconds, told = time.monotonic() - began, each.describe(pairs)
+            yield Progress(done, total, 0, 0, 0, seconds, str(each.point), stage="points", told=told)
+    return prepared(campaign, out, version)
 
 
 class _Tally:
@@ -154,10 +196,11 @@ class _Tally:
         self._counts: dict[tuple[str, int], _Count] = {}
         self._sum, self._total = _Count(), 0
 
-    def round(self, tasks: list[Task]) -> list[Task]:
-        """The tasks of a round, after which the total may have shrunk."""
-        self._total = self._rounds.total
-        return tasks
+    def rounds(self) -> Iterator[list[Task]]:
+        """The tasks of each round, before which the total may have shrunk."""
+        for tasks in iter(self._rounds.next, []):
+            self._total = self._rounds.total
+            yield tasks
 
     def take(self, samples: Samples | None, *, fresh: bool = False) -> bool:
         """Count a task's samples; False where there are none."""
@@ -178,13 +221,13 @@ class _Tally:
         seconds = time.monotonic() - self._began if self.fresh else 0.0
         return self._progress(self._sum, max(self._total, self._sum.done), seconds, label)
 
-    def end(self, tasks: list[Task], stopped: tuple[Stopped, ...]) -> Progress:
-        """What is counted of the tasks that count."""
+    def end(self, tasks: list[Task], endings: tuple[Ending, ...]) -> Progress:
+        """What is counted of those tasks that count."""
         counted = _Count()
-        for task in tasks:
+        for task in filter(self._rounds.counts, tasks):
             counted = counted.plus(self._counts[task.key, task.start])
         ended = self._progress(counted, counted.done, time.monotonic() - self._began, "stopped")
-        return replace(ended, stopped=stopped)
+        return replace(ended, endings=endings)
 
     def _progress(self, count: _Count, total: int, seconds: float, label: str) -> Progress:
         return Progress(count.done, total, self.fresh, count.failed, count.flipped, seconds, label, count.failure)
@@ -225,14 +268,14 @@ class _Count:
         return f"{count} {reason}: {self.details[reason]}"
 
 
-def _check_decks(missing: list[Task], campaign: Campaign) -> None:
-    """Refuse a netlist that ngspice does not take, before every sample of it fails."""
-    points = {circuit_of(task.point): task.point for task in reversed(missing)}
-    if not points:
+def _check_decks(points: Sequence[Point], campaign: Campaign) -> None:
+    """Refuse a netlist that ngspice does not take, before every sample of it fails; once a circuit and corner."""
+    first = {(circuit_of(point), point.bench.corner.process): point for point in reversed(points)}
+    if not first:
         return
     engine = open_engine(campaign.recipe.engine)
     try:
-        for point in points.values():
+        for point in first.values():
             (result,) = engine.run([point.nominal_deck()], timeout_s=campaign.recipe.timeout_s)
             if isinstance(result, Failed) and result.reason == "bad_deck":
                 message = f"ngspice refuses {point.label}: {result.detail}"
@@ -241,64 +284,77 @@ def _check_decks(missing: list[Task], campaign: Campaign) -> None:
         engine.close()
 
 
+def _simulate(campaign: Campaign, store: SampleStore, tally: _Tally, pool: _Pool) -> Iterator[Progress]:
+    """Simulate what is missing, round by round."""
+    begun = False
+    for tasks in tally.rounds():
+        missing = [task for task in tasks if not tally.take(store.settled(task))]
+        if not begun:
+            _check_decks([task.point for task in missing if task.fast is None], campaign)
+            tally.begin()
+            yield tally.progress("starting")
+        begun = True
+        left = Counter(task.point.at for task in missing)
+        with closing(pool.run(missing, run_task)) as completed:
+            for task, samples in completed:
+                store.save(samples)
+                tally.take(samples, fresh=True)
+                left[task.point.at] -= 1
+                at = task.point.at if not campaign.recipe.sampling.stops else ""
+                told = f"{at}: all samples are there" if at and not left[at] else ""
+                yield replace(tally.progress(task.point.label), told=told)
+
+
 class _Pool:
-    """Runs tasks on an executor, or on threads of its own that each drive one ngspice process."""
+    """Where tasks run: the caller's executor, or threads that each drive one ngspice process."""
 
     def __init__(self, executor: Executor | None, workers: int | None) -> None:
-        self._given, self._workers = executor, workers
-        self._own: ThreadPoolExecutor | None = None
         self._stop = threading.Event()
+        self._own = executor is None
+        self._workers = workers or usable_cores()
+        self._executor = executor or ThreadPoolExecutor(self._workers, thread_name_prefix="ngspice")
 
-    def completed(self, tasks: list[Task]) -> Generator[Samples]:
-        """The samples of tasks as they complete."""
-        if not tasks:
-            return
-        if self._given is not None:
-            given = self._given
-            submit: Submit = lambda task: given.submit(run_task, task)  # noqa: E731
-            pool: Executor = given
-        else:
-            if self._own is None:
-                self._own = ThreadPoolExecutor(self._workers or usable_cores(), thread_name_prefix="ngspice")
-            own = pool = self._own
-            submit = lambda task: own.submit(run_task, task, stopped=self._stop.is_set)  # noqa: E731
-        with closing(_completed(tasks, submit, lambda: _window(pool))) as completed:
-            yield from completed
+    def run(self, tasks: Sequence[T], fn: Callable[..., R]) -> Generator[tuple[T, R]]:
+        """Each task with the function's result, as they complete; closing it cancels what is under way."""
+        call = partial(fn, stopped=self._stop.is_set) if self._own else fn
+        try:
+            yield from _completed(tasks, lambda task: self._executor.submit(call, task), self._window)
+        except BaseException:
+            self._stop.set()
+            raise
 
     def close(self) -> None:
-        """Stop what is under way, and wait for it."""
+        """Stop what is under way; an executor of the caller's goes on."""
         self._stop.set()
-        if self._own is not None:
-            self._own.shutdown(wait=True, cancel_futures=True)
+        if self._own:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _window(self) -> int:
+        """How many tasks may be under way: two a worker, so that it finds the next one waiting."""
+        wide = isinstance(self._executor, Wide)
+        return max(WINDOW, 2 * self._executor.width) if wide else WINDOW  # pyright: ignore
 
 
-Submit = Callable[[Task], Future[Samples]]
-
-
-def _completed(tasks: list[Task], submit: Submit, window: Callable[[], int]) -> Generator[Samples]:
-    """The samples of all tasks as they complete; when it is closed or fails, what is under way is cancelled."""
+def _completed(
+    tasks: Sequence[T], submit: Callable[[T], Future[R]], window: Callable[[], int]
+) -> Generator[tuple[T, R]]:
+    """All tasks with their results as they complete; when it is closed or fails, what is under way is cancelled."""
     left = iter(tasks)
-    running: set[Future[Samples]] = set()
-    finished: SimpleQueue[Future[Samples]] = SimpleQueue()
+    running: dict[Future[R], T] = {}
+    finished: SimpleQueue[Future[R]] = SimpleQueue()
     try:
         while True:
             for task in islice(left, max(0, window() - len(running))):
                 future = submit(task)
-                running.add(future)
+                running[future] = task
                 future.add_done_callback(finished.put)
             if not running:
                 return
             future = finished.get()
-            running.remove(future)
-            yield future.result()
+            yield running.pop(future), future.result()
     finally:
         for future in running:
             future.cancel()
-
-
-def _window(executor: Executor) -> int:
-    """How many tasks may be under way: two a worker, so that it finds the next one waiting."""
-    return max(WINDOW, 2 * executor.width) if isinstance(executor, Wide) else WINDOW
 
 
 @contextmanager

@@ -14,12 +14,12 @@ WEIGHTS = (-1, 1)
 
 
 def column_controls(
-    products: Int8[np.ndarray, " row"],
-    weights: Int8[np.ndarray, " row"],
-    vth_shift_v: Float[np.ndarray, "row device"],
+    products: Int8[np.ndarray, "sample row"],
+    weights: Int8[np.ndarray, "sample row"],
+    vth_shift_v: Float[np.ndarray, "sample row device"],
     sigmas: Float[np.ndarray, " device"],
     cell: Cell,
-) -> Float[np.ndarray, "line control"]:
+) -> Float[np.ndarray, "line sample control"]:
     """Sums of the devices' shifts over the rows that pull each line: normal, with mean 0 and variance 1.
 
     A line falls with the sum of its rows' currents, which is nearly linear in the shifts; rows that store another
@@ -30,12 +30,14 @@ def column_controls(
     mismatch.
     """
     standard = np.divide(vth_shift_v, sigmas, out=np.zeros_like(vth_shift_v), where=sigmas > 0)
-    controls = np.zeros((len(LINES), len(WEIGHTS), sigmas.size))
+    controls = np.zeros((len(LINES), len(WEIGHTS), len(products), sigmas.size))
     for line, product in enumerate(LINES):
         pulls = products == product
-        can = [weight for weight, _ in cell.states(product)]
+        can = {weight for weight, _ in cell.states(product)}
         for place, weight in enumerate(WEIGHTS):
-            expected = pulls.sum() * (0.5 if len(set(can)) == 2 else float(weight in can))
+            # All samples of a point have as many rows that pull the line.
+            expected = pulls[:1].sum() * (0.5 if len(can) == len(WEIGHTS) else float(weight in can))
             if expected:
-                controls[line, place] = standard[pulls & (weights == weight)].sum(axis=0) / np.sqrt(expected)
-    return controls.reshape(len(LINES), -1)
+                chosen = (pulls & (weights == weight)).astype(float)
+                controls[line, place] = np.einsum("sr,srd->sd", chosen, standard) / np.sqrt(expected)
+    return np.concatenate([controls[:, place] for place in range(len(WEIGHTS))], axis=2)

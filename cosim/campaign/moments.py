@@ -114,7 +114,7 @@ class _Regression:
 
     def _mean_error(self) -> float:
         count, independent = self.values.size, self._independent
-        if independent == count - self.controls.shape[1]:
+        if self.batch is None or independent == count - self.controls.shape[1]:
             square = float(self.rest @ self.rest) / count / (independent - 1)
         else:
             _, of = np.unique(self.batch, return_inverse=True)

@@ -27,7 +27,7 @@ _FEWEST_GOOD = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class Ending:
     """Where collection at a point ended.
 
     Args:
@@ -92,13 +92,14 @@ class Rounds:
         if place.stop is None:
             place.samples[samples.task.start] = samples
 
-    def chosen(self) -> list[Task]:
-        """The tasks that count, in their order; after the last round."""
-        return list(chain.from_iterable(place.tasks[: place.stop] for place in self._places.values()))
+    def counts(self, task: Task) -> bool:
+        """Whether a task counts; after the last round."""
+        place = self._places[task.key]
+        return place.stop is not None and task.start < place.tasks[place.stop - 1].stop
 
-    def stopped(self) -> tuple[Stopped, ...]:
+    def endings(self) -> tuple[Ending, ...]:
         """Where each point of the column ended; none where the recipe asks for no error."""
-        return tuple(place.stopped for place in self._places.values() if place.stopped is not None)
+        return tuple(place.ending for place in self._places.values() if place.ending is not None)
 
     def _look(self) -> None:
         """Decide which points are done, and how many tasks the others get."""
@@ -148,7 +149,7 @@ class _Collected:
     looked: int = 0
     decided: int = 0
     stop: int | None = None
-    stopped: Stopped | None = None
+    ending: Ending | None = None
 
     def moments(self, count: int) -> dict[str, Moments]:
         """Each signal's moments on the first `count` tasks; none with too few good samples."""
@@ -158,7 +159,7 @@ class _Collected:
         """Note where the point ends, and forget its samples."""
         label, size = self.tasks[0].point.label, _size(self.tasks[:count])
         counts = {name: error / slopes[name] for name, error in errors.items() if slopes.get(name)}
-        self.stop, self.stopped = count, Stopped(label, size, dict(errors), counts, reached)
+        self.stop, self.ending = count, Ending(label, size, dict(errors), counts, reached)
         self.samples.clear()
 
 

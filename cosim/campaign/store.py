@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Shaped
@@ -16,16 +16,15 @@ from cosim import hdf5
 from cosim.campaign.filetypes import SAMPLES, SHARD, STATUS, TRANSIENT
 from cosim.campaign.moments import batches_of
 from cosim.campaign.points import ComparatorPoint, Kind
+from cosim.campaign.prepare import Prepared, pairs_of
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task, controls_of
+from cosim.campaign.stopping import Ending
 from cosim.circuit.amplifier import SenseAmplifier
 from cosim.circuit.capacitor import CapacitorDevice
 from cosim.circuit.cell import Cell
 from cosim.circuit.contract import MismatchDevice
 from cosim.errors import CosimError, InputError
-
-if TYPE_CHECKING:
-    from cosim.campaign.stopping import Stopped
 
 _META = {
     "sample": ("1", "index of the Monte Carlo sample, which seeds it"),
@@ -41,6 +40,8 @@ _META = {
     "n_plus": ("1", "rows that pull BLB down"),
     "level_v": ("V", "reference level of the comparator"),
     "amplifier": ("1", "index into the attribute `amplifiers`"),
+    "point": ("1", "operating point: index into the attribute `points`"),
+    "level": ("1", "what read the column: 0 the full circuit, 2 the fast column"),
     "batch": ("1", "independently randomised batch of draws that the sample belongs to"),
     "control_bl": ("1", "sums of the drawn shifts of the rows that pull BL, by weight and device; mean 0, variance 1"),
     "control_blb": (
@@ -128,12 +129,18 @@ class SampleStore:
 
 
 def merge(
-    store: SampleStore, campaign: Campaign, tasks: list[Task], engine_version: str, stopped: Sequence[Stopped] = ()
+    store: SampleStore,
+    campaign: Campaign,
+    tasks: list[Task],
+    engine_version: str,
+    ready: Sequence[Prepared],
+    endings: Sequence[Ending] = (),
 ) -> Path:
     """Write `samples.h5` from complete shards; the content does not depend on the order they came in.
 
     Args:
-        stopped: Where each point ended whose number of samples a standard error decided.
+        ready: The operating points.
+        endings: Where each point ended whose number of samples a standard error decided.
     """
     parts = [store.load(task) for task in tasks]
     amplifiers = [each.amplifier for each in campaign.recipe.comparator]
@@ -147,10 +154,11 @@ def merge(
         "amplifiers": json.dumps(amplifiers),
         "sensing": json.dumps([each.sensing for each in campaign.recipe.comparator]),
         "failures": json.dumps(failures),
+        "points": json.dumps([each.record(pairs_of(campaign)) for each in ready], allow_nan=False),
         "tasks": tasks_hash(tasks),
     }
-    if stopped:
-        attributes["stopping"] = json.dumps([each.as_json() for each in stopped])
+    if endings:
+        attributes["stopping"] = json.dumps([each.as_json() for each in endings], allow_nan=False)
     hdf5.write(store.path, hdf5.Content(attributes, datasets), filetype=SAMPLES[0], version=SAMPLES[1])
     return store.path
 
@@ -173,10 +181,14 @@ def tasks_hash(tasks: list[Task]) -> str:
 def provenance(campaign: Campaign, engine_version: str) -> dict[str, str | int | float]:
     """What a file says of where it came from: texts, their SHA-256, the engine; never a path."""
     recipe = campaign.recipe
+    corners = dict.fromkeys(point.process for point in campaign.operating_points)
     texts = {
-        "process": campaign.process.corner_text(recipe.corner.process),
-        "cell": _netlist(campaign, campaign.cell),
-    } | {f"amplifier_{name}": _netlist(campaign, amplifier) for name, amplifier in campaign.amplifiers.items()}
+        "process" if len(corners) == 1 else f"process_{corner}": campaign.process.corner_text(corner)
+        for corner in corners
+    }
+    texts |= {"cell": _netlist(campaign, campaign.cell)} | {
+        f"amplifier_{name}": _netlist(campaign, amplifier) for name, amplifier in campaign.amplifiers.items()
+    }
     attributes: dict[str, str | int | float] = {
         "engine": f"ngspice ({recipe.engine})",
         "engine_version": engine_version,
@@ -225,16 +237,19 @@ def _stacked(values: list[Shaped[np.ndarray, "_ *control"]]) -> Shaped[np.ndarra
 
 
 def _coordinates(part: Samples, amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
-    point, sample = part.task.point, part.columns["sample"]
-    batch = {"batch": batches_of(sample, point.batch, point.method).astype(np.int32)}
+    task, point, sample = part.task, part.task.point, part.columns["sample"]
+    batch = batches_of(sample, point.batch, point.method).astype(np.int32)
+    operating = {"point": np.full(sample.size, point.operating, np.int32), "batch": batch}
     if isinstance(point, ComparatorPoint):
-        level = np.full(sample.size, point.level_v)
-        return {
+        return operating | {
             "amplifier": np.full(sample.size, amplifiers.index(point.amplifier), np.uint8),
-            "level_v": level,
-        } | batch
-    counts = {"n_minus": point.n_minus, "n_plus": point.n_plus}
-    return {name: np.full(sample.size, count, np.int32) for name, count in counts.items()} | batch
+            "level_v": np.full(sample.size, point.level_v),
+        }
+    return operating | {
+        "n_minus": np.full(sample.size, point.n_minus, np.int32),
+        "n_plus": np.full(sample.size, point.n_plus, np.int32),
+        "level": np.full(sample.size, 0 if task.fast is None else 2, np.uint8),
+    }
 
 
 def _dataset(name: str, values: Shaped[np.ndarray, "read *control"], axis: str) -> hdf5.Dataset:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from cosim.cli.clusters import executor_on
-from cosim.cli.console import SomeWhole, meter, note, show, table
+from cosim.cli.console import SomeWhole, meter, note, show
+from cosim.cli.plans import flip_lines, plan_lines
 from cosim.cli.tables import fit_lines, stopping_lines
 
 if TYPE_CHECKING:
@@ -39,13 +41,9 @@ def plan(
     campaign = _campaign_of(what, recipe)
     out = out or _folder_of(campaign, recipe)
     planned = schedule(campaign, out, workers=workers)
-    rows = [
-        [point.label, str(point.samples), str(point.done), f"{1e3 * point.sample_s:.0f}", f"{point.left_s:.0f}"]
-        for point in planned.points
-    ]
     lines = [
         campaign.recipe.title,
-        *table(rows, ["point", "samples", "done", "ms a sample", "s left"]),
+        *plan_lines(planned),
         f"{planned.left_s:.0f} s left with {planned.workers} ngspice processes, one deck of each kind timed just now",
     ]
     show(lines, planned.as_json(), json, _again("characterize", what, recipe, out))
@@ -70,14 +68,19 @@ def characterize(
         cluster: Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers simulate; see docs/cluster.md.
         json: Print one JSON object.
     """
+    from cosim.campaign.flips import flips_of
+
     campaign = _campaign_of(what, recipe)
     out = out or _folder_of(campaign, recipe)
     content = collect_with_bar(campaign, out, workers, cluster)
+    flips = flips_of(out / "samples.h5")
+    content["flips"] = [asdict(each) | {"share": each.share} for each in flips]
     lines = [
         f"{content['samples']} samples in {out / 'samples.h5'}: {content['simulated']} simulated now in "
         f"{content['seconds']:.1f} s, {content['failed']} failed, {content['flipped']} with flipped cells",
         *([f"most frequent failure: {content['failure']}"] if content["failure"] else []),
-        *stopping_lines(content["stopped"]),
+        *flip_lines(flips),
+        *stopping_lines(content["endings"]),
     ]
     show(lines, content, json, f"cosim fit {out}")
 
@@ -171,6 +174,11 @@ def collect_with_bar(
     last = None
     with executor_on(cluster, workers) as executor, meter("samples") as bar:
         for last in collect(campaign, out, executor=executor, workers=workers):
+            if last.told:
+                note(last.told)
+            if last.stage == "points":
+                bar.update(last.done, last.total, f"operating points ready  {last.label}")
+                continue
             rate = f"{last.rate:.1f}/s  " if last.rate else ""
             bar.update(last.done, last.total, rate + last.label, last.left_s if last.rate else None)
     assert last is not None
@@ -181,7 +189,7 @@ def collect_with_bar(
         "flipped": last.flipped,
         "failure": last.failure,
         "seconds": last.seconds,
-        "stopped": [each.as_json() for each in last.stopped],
+        "endings": [each.as_json() for each in last.endings],
         "folder": str(out),
     }
 

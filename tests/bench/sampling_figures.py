@@ -38,9 +38,8 @@ def reader(bench: ColumnBench) -> Read:
     engine.close()
 
     def read(point: ColumnPoint, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        draws = [point.draw(1, index) for index in range(start, stop)]
-        columns = (np.array([getattr(draw, name) for draw in draws]) for name in ("products", "weights", "vth_shift_v"))
-        return fast.read(*columns), np.array([point.controls(draw) for draw in draws]).transpose(1, 0, 2)
+        draws = point.draws(1, start, stop)
+        return fast.read(draws.products, draws.weights, draws.vth_shift_v), point.controls(draws)
 
     return read
 
@@ -48,13 +47,13 @@ def reader(bench: ColumnBench) -> Read:
 def column(n_minus: int, samples: int, bench: ColumnBench) -> None:
     """Errors of BL's mean, sigma and skewness, by method, with and without controls."""
     read = reader(bench)
-    point = ColumnPoint(bench, n_minus, ROWS - n_minus, samples, "latin")
+    point = ColumnPoint(bench, n_minus, ROWS - n_minus, samples, method="latin")
     lines, controls = read(point, 2**20, 2**20 + TRUTH)
     truth = moments(lines[:, 0], controls[0])
     print(f"BL at {n_minus}: {truth.mean:.5f} V, sigma {1e3 * truth.variance**0.5:.2f} mV, skew {truth.skew:.3f}")
     print(f"{samples} samples, {REPEATS} repetitions: rms error (and in units of the stated error)")
     for method in ("random", "latin", "sobol"):
-        drawn = ColumnPoint(bench, n_minus, ROWS - n_minus, samples, method)
+        drawn = ColumnPoint(bench, n_minus, ROWS - n_minus, samples, method=method)
         found: dict[str, list[Moments]] = {"plain": [], "control": []}
         for repeat in range(REPEATS):
             lines, controls = read(drawn, repeat * samples, (repeat + 1) * samples)
@@ -83,7 +82,7 @@ def errors(found: Sequence[Moments], truth: Moments) -> str:
 def curve(samples: int, bench: ColumnBench) -> None:
     """The line model fitted to 15 counts against the truth at all, by method; rms over 12 fits and all counts."""
     read = reader(bench)
-    every = [ColumnPoint(bench, n, ROWS - n, samples, "latin") for n in range(ROWS + 1)]
+    every = [ColumnPoint(bench, n, ROWS - n, samples, method="latin") for n in range(ROWS + 1)]
     truth = []
     for point in every:
         lines, controls = read(point, 2**20, 2**20 + 4096)
@@ -112,7 +111,7 @@ def _reads(
 ) -> ColumnSamples:
     parts = []
     for n_minus in counts:
-        point = ColumnPoint(bench, n_minus, ROWS - n_minus, samples, method)
+        point = ColumnPoint(bench, n_minus, ROWS - n_minus, samples, method=method)
         lines, controls = read(point, repeat * samples, (repeat + 1) * samples)
         index = np.arange(samples)
         place = np.tile([float(n_minus), float(ROWS - n_minus)], (samples, 1))
