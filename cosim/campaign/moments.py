@@ -150,7 +150,7 @@ def _t_narrowing(independent: int) -> float:
 
 def _chosen(
     values: Float[np.ndarray, " sample"], controls: Float[np.ndarray, "sample control"] | None
-) -> Float[np.ndarray, "sample control"]:
+) -> Float[np.ndarray, "sample used"]:
     """The controls that explain the values, one after the other, by their correlation with what is left."""
     if controls is None:
         return np.empty((values.size, 0))

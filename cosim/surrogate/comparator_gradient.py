@@ -52,7 +52,7 @@ def offset_group(offsets: ComparatorSamples, gradients: Gradients | None) -> Gro
     unit, size_v = _predicted(offsets, gradients)
     if not size_v or _r2(unit, offsets.offset_v) < LEAST_R2:
         return Group(offsets.offset_v, None, offsets.batch)
-    return Group(offsets.offset_v, unit[:, None], offsets.batch)
+    return Group(offsets.offset_v, unit[:, None], offsets.batch, curved=True)
 
 
 def check_gradients(gradients: Gradients, offsets: ComparatorSamples) -> dict[str, float]:
