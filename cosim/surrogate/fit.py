@@ -16,7 +16,7 @@ from cosim.campaign.filetypes import SAMPLES, STATUS
 from cosim.campaign.recipe import FEWEST_COUNTS
 from cosim.errors import InputError, MeasuredWorseError
 from cosim.surrogate.comparator_gradient import Gradients, check_gradients, gradients_of, offset_group
-from cosim.surrogate.curves import falling_curve, skew_curve, variance_curve
+from cosim.surrogate.curves import INTERVALS, falling_curve, skew_curve, variance_curve
 from cosim.surrogate.estimates import LEAST_SIGMA_V, Estimates, Group
 from cosim.surrogate.model import ComparatorModel, LineModel, Sensing, Surrogate
 from cosim.surrogate.validate import validate, validate_comparator
@@ -31,8 +31,8 @@ BOOTSTRAPS = 200
 """Perturbed estimates from which the errors of the curves are taken."""
 
 
-_TERMS = (8, 4, 3)
-"""Coefficients of the curves of mean, variance and skewness."""
+_FINE = 8
+"""Pieces of the mean's spline where fewer do not follow points that are known well."""
 
 Reads = TypeVar("Reads", "ColumnSamples", "ComparatorSamples")
 
@@ -149,10 +149,12 @@ def fit_line(reads: ColumnSamples, rows: int) -> LineModel:
             f"{different} different counts, expected at least {FEWEST_COUNTS}", hint="add counts to column.n_minus"
         )
     found = Estimates.of(groups)
+    intervals = _intervals(count, found, rows)
     generator = np.random.default_rng(0)
-    again = np.array([_curves(count, found.perturbed(generator), rows) for _ in range(BOOTSTRAPS)])
-    curves = _curves(count, found, rows)
-    return LineModel(*curves, *(again.std(axis=0, ddof=1) * _misfit(count, found, curves)[:, None]))
+    again = np.array([_curves(count, found.perturbed(generator), rows, intervals) for _ in range(BOOTSTRAPS)])
+    curves = _curves(count, found, rows, intervals)
+    misfit = _misfit(count, found, curves, intervals)
+    return LineModel(*curves, *(again.std(axis=0, ddof=1) * misfit[:, None]))
 
 
 def fit_comparator(name: str, offsets: ComparatorSamples, gradients: Gradients | None = None) -> ComparatorModel:
@@ -203,14 +205,23 @@ def _line_groups(reads: ColumnSamples) -> tuple[Float[np.ndarray, " point"], lis
     return np.array(counts), groups
 
 
-def _curves(count: Float[np.ndarray, " point"], found: Estimates, rows: int) -> Float[np.ndarray, "moment count"]:
+def _intervals(count: Float[np.ndarray, " point"], found: Estimates, rows: int) -> int:
+    """Pieces of the mean's spline: more where the usual ones miss the points, and counts are close enough for it."""
+    misfit = _misfit(count, found, _curves(count, found, rows, INTERVALS), INTERVALS)[0]
+    gaps = np.diff(np.unique(count))
+    return _FINE if misfit > np.sqrt(2) and gaps.max() <= rows / _FINE else INTERVALS
+
+
+def _curves(
+    count: Float[np.ndarray, " point"], found: Estimates, rows: int, intervals: int
+) -> Float[np.ndarray, "moment count"]:
     sigma_v = np.sqrt(variance_curve(count, found.variance, found.variance_samples, rows))
-    mean = falling_curve(count, found.mean_v, found.mean_error_v, rows)
+    mean = falling_curve(count, found.mean_v, found.mean_error_v, rows, intervals)
     return np.array([mean, sigma_v, skew_curve(count, found.skew, found.skew_samples, rows)])
 
 
 def _misfit(
-    count: Float[np.ndarray, " point"], found: Estimates, curves: Float[np.ndarray, "moment count"]
+    count: Float[np.ndarray, " point"], found: Estimates, curves: Float[np.ndarray, "moment count"], intervals: int
 ) -> Float[np.ndarray, " moment"]:
     """How much farther than their errors the points lie from each curve, where that is more than chance.
 
@@ -224,7 +235,8 @@ def _misfit(
         (found.variance / np.maximum(sigma_v, LEAST_SIGMA_V) ** 2 - 1) * np.sqrt(found.freedom / 2),
         (found.skew - skew) / found.skew_error,
     )
-    freedom = [max(int(some.sum()) - terms, 1) for terms in _TERMS]
+    # Coefficients of the curves of mean, variance and skewness.
+    freedom = [max(int(some.sum()) - terms, 1) for terms in (intervals + 3, 4, 3)]
     squares = [float(np.sum(each[some] ** 2)) / free for each, free in zip(left, freedom, strict=True)]
     return np.sqrt(np.maximum(squares, 1.0))
 

@@ -175,7 +175,9 @@ def test_a_comparator_level_out_of_range_at_one_supply_names_the_supply(recipe: 
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, tiny_text: Callable[..., str]) -> tuple[Campaign, Path, list[Progress]]:
+def two(
+    tmp_path_factory: pytest.TempPathFactory, tiny_text: Callable[..., str]
+) -> tuple[Campaign, Path, list[Progress]]:
     """Two corners and, at the first, two word lines: the second flips cells."""
     folder = tmp_path_factory.mktemp("two")
     text = tiny_text(comparator=True, n_minus="[0, 1, 3, 4, 5, 7]").replace('process = "tt"\n', "")

@@ -115,15 +115,14 @@ def engine_version(run: Path) -> str:
     return str(content_of(run).attributes["engine_version"])
 
 
-@pytest.mark.parametrize("method", ["random", "latin"])
 def test_neither_workers_nor_a_stop_change_the_samples(
-    method: str, recipe: Write, tmp_path: Path, hash_of: Callable[[Path], str]
+    recipe: Write, tmp_path: Path, hash_of: Callable[[Path], str]
 ) -> None:
-    campaign = load_campaign(recipe(f'method = "{method}"\nstandard_error_v = 0.4e-3'))
+    campaign = load_campaign(recipe('method = "latin"\nstandard_error_v = 0.7e-3'))
     list(collect(campaign, tmp_path / "one", workers=1))
     list(collect(campaign, tmp_path / "eight", workers=8))
     stopped = collect(campaign, tmp_path / "stopped", workers=2)
-    for _ in range(37):
+    for _ in range(27):
         next(stopped)
     stopped.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert not (tmp_path / "stopped" / "samples.h5").exists()
@@ -135,13 +134,13 @@ def test_neither_workers_nor_a_stop_change_the_samples(
 
 def test_what_is_there_is_used_again(recipe: Write, tmp_path: Path, ran: list[tuple[str, int]]) -> None:
     """A tightened error runs no task twice; a relaxed one runs none, and takes fewer samples."""
-    list(collect(load_campaign(recipe("standard_error_v = 0.5e-3")), tmp_path / "run"))
+    list(collect(load_campaign(recipe("standard_error_v = 0.9e-3")), tmp_path / "run"))
     size = table_of(tmp_path / "run")["column_sample"].size
-    list(collect(load_campaign(recipe("standard_error_v = 0.3e-3")), tmp_path / "run"))
+    list(collect(load_campaign(recipe("standard_error_v = 0.6e-3")), tmp_path / "run"))
     assert len(ran) == len(set(ran))
     assert table_of(tmp_path / "run")["column_sample"].size > size
     before = len(ran)
-    list(collect(load_campaign(recipe("standard_error_v = 0.5e-3")), tmp_path / "run"))
+    list(collect(load_campaign(recipe("standard_error_v = 0.9e-3")), tmp_path / "run"))
     assert len(ran) == before
     assert table_of(tmp_path / "run")["column_sample"].size == size
 
