@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,6 @@ from cosim.campaign.store import SampleStore
 from cosim.cli.plans import plan_lines
 from cosim.errors import InputError, MeasuredWorseError
 from cosim.fast.build import build_fast_column
-from cosim.fast.check import Check
 from cosim.fast.column import FastColumn
 from cosim.spice.engine import Engine
 
@@ -76,12 +76,14 @@ def fake(column: FastColumn, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise state["error"]
         return column
 
-    def check(fast: FastColumn, bench: Any, engine: object, *, draws: int, counts: tuple[int, ...], seed: int) -> Check:
+    def check(fast: FastColumn, bench: Any, engine: object, *, draws: int, counts: tuple[int, ...], seed: int) -> Any:
         assert seed != 3, "other draws than those of the bank"
         error_v = np.full((len(counts), 3), 0.02e-3)
         error_v[np.isin(counts, state["bad"])] = 0.3e-3
         usable = np.where(np.isin(counts, state["flipped"]), 0.95, 1.0)
-        return Check(counts, error_v, error_v, error_v, error_v, usable, usable, 0.1e-3)
+        within = (error_v <= 0.1e-3) & (usable == 1)[:, None]
+        errors = {"bias_v": error_v, "rms_v": error_v, "within": within}
+        return SimpleNamespace(count=counts, usable=usable, bound_v=0.1e-3, **errors)
 
     monkeypatch.setattr(fast_level, "build_fast_column", build)
     monkeypatch.setattr(fast_level, "check", check)
@@ -260,9 +262,9 @@ def test_only_the_failing_operating_point_falls_back(
     assert "ff 1 V 27 C, word line 0.45 V, pulse 100 ps: level L0" in told(progress)
 
 
-def test_neighbours_decide() -> None:
+def test_neighbours_decide(column: FastColumn) -> None:
     good = {(0, 8): True, (4, 4): True, (8, 0): False, (2, 2): True}
-    level = FastLevel(object.__new__(FastColumn), good, {})
+    level = FastLevel(column, good, {})
     reads = [pair for pair in ((0, 8), (3, 5), (4, 4), (5, 3), (8, 0), (2, 2), (1, 3), (0, 5)) if level.fast_at(pair)]
     assert reads == [(0, 8), (3, 5), (4, 4), (2, 2)]
     assert FastLevel(None, good, {}).fast_at((0, 8)) is None
