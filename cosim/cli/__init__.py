@@ -37,7 +37,7 @@ for command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command line and leave with its exit code; a SIGTERM, as a batch system sends it, stops it as Ctrl-C does."""
+    """Run a command line and leave with its exit code; a SIGTERM, which batch systems send, stops it as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
