@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +37,8 @@ WORD_LINE_STEP_V, PULSE_STEP_S = 5e-3, 5e-12
 EDGE_STEP_V = 10e-3
 _SHORTER = 0.8
 """What is left of the longest pulse that flips no cell."""
+_NEARLY = 1e-6
+"""A multiple of a step is one also where its last digits say otherwise."""
 _WORD_LINE_SPAN, _LONGEST_S = (0.2, 1.0), 1e-9
 """Where a cell's contract has no range: in units of the supply, and in seconds."""
 
@@ -117,15 +120,18 @@ def find_bias(
         MeasuredWorseError: Nothing in the cell's range is safe, or a column gave no values.
     """
     trial = _Trial(engine, seed, timeout_s)
-    edge_v = (float("nan"), float("nan"))
+    edge_v, given_s = (float("nan"), float("nan")), bench.pulse_s
     if "word_line_v" in auto:
         edge_v, highest_v = _edge(bench, trial)
-        word_line_v = _highest(bench, highest_v)
-        bench = replace(bench, word_line_v=word_line_v)
+        bench = replace(bench, word_line_v=_highest(bench, highest_v))
         if "pulse_s" not in auto:
             bench = _above_floor(bench, trial)
     if "pulse_s" in auto:
         bench = replace(bench, pulse_s=_pulse(bench, trial))
+        if "word_line_v" in auto and bench.pulse_s > given_s:
+            # Cells may flip a little earlier in a longer pulse; a lower word line keeps the lines above the floor.
+            edge_v, highest_v = _edge(bench, trial)
+            bench = replace(bench, word_line_v=min(bench.word_line_v, _highest(bench, highest_v)))
     return FoundBias(bench.word_line_v, bench.pulse_s, edge_v, trial.lowest_v(bench))
 
 
@@ -207,7 +213,7 @@ def _above_floor(bench: ColumnBench, trial: _Trial) -> ColumnBench:
     """The bench with the highest word-line voltage up to its own with which lines stay above the floor."""
     if trial.above_floor(bench):
         return bench
-    first_v = _whole(_span(bench, "word_line_v")[0] + WORD_LINE_STEP_V * (1 - 1e-9), WORD_LINE_STEP_V)
+    first_v = _whole_up(_span(bench, "word_line_v")[0], WORD_LINE_STEP_V)
     found_v = _last(
         first_v, bench.word_line_v, WORD_LINE_STEP_V, lambda v: trial.above_floor(replace(bench, word_line_v=v))
     )
@@ -221,7 +227,7 @@ def _pulse(bench: ColumnBench, trial: _Trial) -> float:
     """The longest pulse whose lowest line stays above the floor, and that flips no cell."""
     low_s, high_s = _span(bench, "pulse_s")
     shortest_s = max(low_s, bench.cell.defaults.edge_s, bench.time_step_s)
-    first_s = _whole(shortest_s + PULSE_STEP_S * (1 - 1e-9), PULSE_STEP_S)
+    first_s = _whole_up(shortest_s, PULSE_STEP_S)
     said = f"at a word-line voltage of {bench.word_line_v:g} V"
     longest_s = _last(first_s, high_s, PULSE_STEP_S, lambda s: trial.above_floor(replace(bench, pulse_s=s)))
     if longest_s is None:
@@ -250,7 +256,7 @@ def _last(low: float, high: float, step: float, good: Callable[[float], bool]) -
     >>> _last(0.3, 1.2, 0.1, lambda v: v < 0.75)
     0.7
     """
-    values = [round(low + index * step, 15) for index in range(1 + int((high - low) / step + 1e-9))]
+    values = [round(low + index * step, 15) for index in range(1 + int((high - low) / step + _NEARLY))]
     below, above = -1, len(values)
     while above - below > 1:
         middle = (below + above) // 2
@@ -264,4 +270,13 @@ def _whole(value: float, step: float) -> float:
     >>> _whole(0.5273, 5e-3)
     0.525
     """
-    return round(int(value / step + 1e-9) * step, 15)
+    return round(math.floor(value / step + _NEARLY) * step, 15)
+
+
+def _whole_up(value: float, step: float) -> float:
+    """The value up to a whole multiple of a step.
+
+    >>> _whole_up(0.5273, 5e-3)
+    0.53
+    """
+    return round(math.ceil(value / step - _NEARLY) * step, 15)

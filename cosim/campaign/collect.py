@@ -181,7 +181,7 @@ def _prepare(
     began = time.monotonic()
     with closing(prepare(campaign, out, version, ready, pool.run)) as steps:
         for each in steps:
-            done += 1
+            done += not each.waits
             seconds, told = time.monotonic() - began, each.describe(pairs)
             yield Progress(done, total, 0, 0, 0, seconds, str(each.point), stage="points", told=told)
     return prepared(campaign, out, version)

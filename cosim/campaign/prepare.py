@@ -60,6 +60,8 @@ class Prepared:
 
     def describe(self, pairs: Sequence[tuple[int, int]]) -> str:
         """What became of the operating point, in one line for people."""
+        if self.waits:
+            return f"{self.point}: found by auto"
         about = [f"{self.point}: level {self.level.level}"]
         figures = self.level.figures
         if self.level.fast is not None:
@@ -84,7 +86,7 @@ def pairs_of(campaign: Campaign) -> tuple[tuple[int, int], ...]:
 
 
 def prepare(campaign: Campaign, out: Path, version: str, found: Sequence[Prepared], run: Run) -> Generator[Prepared]:
-    """Do what operating points wait for and keep it in the run's folder; yields each of them as it is ready.
+    """Do what operating points wait for and keep it in the run's folder; yields each at every step.
 
     Args:
         found: What `prepared` gave.
@@ -98,8 +100,7 @@ def prepare(campaign: Campaign, out: Path, version: str, found: Sequence[Prepare
         _keep_bias(campaign, out, index, waiting[index], result)
         bias = _with_bias(campaign, out, version, index)
         ready[index] = _with_fast(campaign, out, version, index, bias)
-        if not ready[index].waits:
-            yield ready[index]
+        yield ready[index]
     fasts = {i: fast_task(campaign, version, ready[i].point, i) for i in _each(campaign) if "fast" in ready[i].waits}
     for index, content in _finished(fasts, run_fast, run):
         kept = hdf5.Content(dict(content.attributes) | {"key": fasts[index].key}, content.datasets)

@@ -67,10 +67,7 @@ def _figures(points: Sequence[PlannedPoint]) -> list[str]:
 
 def _before(planned: Schedule) -> list[str]:
     """What is to be found and built before the first sample."""
-    lines: list[str] = []
-    for name, what in _BEFORE.items():
-        waiting = [each for each in planned.operating if name in each.waits]
-        if waiting:
-            lines.append(f"before that, {what} of {len(waiting)} operating point{'s' if len(waiting) > 1 else ''}")
+    waiting = {name: sum(name in each.waits for each in planned.operating) for name in _BEFORE}
+    parts = [f"{_BEFORE[name]} of {n} operating point{'s' if n > 1 else ''}" for name, n in waiting.items() if n]
     seconds = sum(each.left_s for each in planned.operating)
-    return [*lines[:-1], f"{lines[-1]}: {seconds:.0f} s in all"] if lines else []
+    return [f"before the samples: {' and '.join(parts)}, {seconds:.0f} s"] if parts else []
