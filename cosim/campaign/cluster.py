@@ -43,9 +43,10 @@ class Versions:
 
     cosim: str
     numpy: str
+    scipy: str
 
     def __str__(self) -> str:
-        return f"cosim {self.cosim} and numpy {self.numpy}"
+        return f"cosim {self.cosim}, numpy {self.numpy} and scipy {self.scipy}"
 
 
 class ClusterExecutor(Executor):
@@ -136,7 +137,7 @@ def open_cluster(address: str, *, timeout_s: float = CONNECT_S) -> Generator[Clu
 
 def versions() -> Versions:
     """The versions here."""
-    return Versions(metadata.version("cosim"), metadata.version("numpy"))
+    return Versions(*(metadata.version(name) for name in ("cosim", "numpy", "scipy")))
 
 
 def check_task(task: AnyTask, engine_version: str) -> None:
