@@ -36,10 +36,11 @@ def load_surrogate(name_or_path: str | Path) -> Surrogate:
         InputError: Not there, damaged, of another type or version, or values that no surrogate can have.
         UnsafeError: The file reaches outside itself.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".h5":
-        path = resources.find("models", "surrogates", f"{name_or_path}.h5")
+    path = surrogate_path(name_or_path)
     content = hdf5.read(path, filetype=SURROGATE[0], major=SURROGATE[1][0])
+    if "family" in content.attributes:
+        hint = "name one: --corner, --vdd, --temp; load_family in Python"
+        raise InputError("a family of several operating points", place=str(path), hint=hint)
     try:
         surrogate = surrogate_of(_upgraded(content, hdf5.peek(path)[1]))
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -48,6 +49,16 @@ def load_surrogate(name_or_path: str | Path) -> Surrogate:
     if said:
         raise InputError(said, place=str(path))
     return surrogate
+
+
+def surrogate_path(name_or_path: str | Path) -> Path:
+    """The file of a surrogate: itself, or one of `models/surrogates/` by name.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    path = Path(name_or_path)
+    return path if path.suffix == ".h5" else resources.find("models", "surrogates", f"{name_or_path}.h5")
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:

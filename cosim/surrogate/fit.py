@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from cosim import hdf5
 from cosim.campaign.filetypes import SAMPLES
 from cosim.campaign.recipe import FEWEST_COUNTS
 from cosim.errors import InputError
+from cosim.surrogate.content import plain
 from cosim.surrogate.curves import falling_curve, skew_curve, variance_curve
+from cosim.surrogate.family import SurrogateFamily
 from cosim.surrogate.model import ComparatorModel, LineModel, Sensing, Surrogate
+from cosim.surrogate.operating import records_of
 from cosim.surrogate.samples import (
     HELD_OUT,
     ColumnSamples,
@@ -27,10 +31,12 @@ from cosim.surrogate.samples import (
     held_out,
 )
 from cosim.surrogate.two_count import LEAST_SIGMA_V, TwoCountModel
-from cosim.surrogate.two_count_fit import choose_powers, fit_two_count, groups_of
+from cosim.surrogate.two_count_fit import Powers, choose_powers, fit_two_count, groups_of
 from cosim.surrogate.validate import validate, validate_comparator
 
 __all__ = ["HELD_OUT", "ColumnSamples", "ComparatorSamples", "fit", "fit_comparator", "fit_line"]
+
+Provenance = Mapping[str, str | int | float]
 
 FEWEST_SAMPLES = 8
 """Good samples at a point without which its sigma would be a guess."""
@@ -38,11 +44,11 @@ FEWEST_SAMPLES = 8
 BOOTSTRAPS = 200
 
 
-def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate:
-    """Fit and check a surrogate from a file of samples, or a folder with `samples.h5`.
+def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate | SurrogateFamily:
+    """Fit and check a surrogate from a file of samples, or a folder with `samples.h5`; a family for several points.
 
     A point at which any sample flipped is masked: none of its samples are fitted or checked, and the validation
-    figure `masked_points` says how many points there are of this kind.
+    figure `masked_points` says how many points there are of this kind. In a family, a whole operating point is.
 
     Args:
         max_failure_rate: The largest share of reads that failed or flipped at any point.
@@ -57,15 +63,27 @@ def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate:
     path = samples / "samples.h5" if samples.is_dir() else samples
     content = hdf5.read(path, filetype=SAMPLES[0], major=SAMPLES[1][0])
     table = {name: data.values for name, data in content.datasets.items()}
-    provenance = {name: value for name, value in content.attributes.items() if isinstance(value, str | int | float)}
+    provenance = plain(content.attributes)
     provenance["samples_sha256"] = hdf5.content_hash(content)
+    try:
+        records = records_of(provenance)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"incomplete samples: {error}", place=str(path)) from error
+    if len(records) > 1:
+        from cosim.surrogate.family_fit import fit_family  # Not above: it fits each point with this module.
+
+        return fit_family(table, provenance, records, max_failure_rate=max_failure_rate, place=str(path))
     return fit_table(table, provenance, max_failure_rate=max_failure_rate, place=str(path))
 
 
 def fit_table(
-    table: Table, provenance: Mapping[str, str | int | float], *, max_failure_rate: float, place: str
+    table: Table, provenance: Provenance, *, max_failure_rate: float, place: str, powers: Powers | None = None
 ) -> Surrogate:
-    """The surrogate of one operating point's samples; errors as `fit`, `place` is the file."""
+    """The surrogate of one operating point's samples; errors as `fit`, `place` is the file.
+
+    Args:
+        powers: The terms of a model in both counts; chosen by cross-validation where they are not given.
+    """
     try:
         rows = int(provenance["rows"])
         check_failures(table, max_failure_rate, place)
@@ -75,40 +93,78 @@ def fit_table(
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise InputError(f"incomplete samples: {error}", place=place) from error
     try:
-        return _fitted(reads, rows, active, off, offsets, provenance, masked)
+        return _fitted(_Reads(reads, rows, active, off, masked), offsets, provenance, powers)
     except InputError as error:
         raise InputError(error.message, place=error.place or place, hint=error.hint) from error
 
 
+def powers_of(table: Table, provenance: Provenance, place: str) -> Powers | None:
+    """The terms that cross-validation chooses for one operating point; None where one curve a line is fitted.
+
+    Raises:
+        InputError: Incomplete samples.
+    """
+    try:
+        rows = int(provenance["rows"])
+        active, off = fitted_active(provenance, rows)
+        reads = _Reads(column_samples(table, rows)[0], rows, active, off, 0)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise InputError(f"incomplete samples: {error}", place=place) from error
+    chosen = reads.reads.chosen(reads.to_fit & ~held_out(reads.reads))
+    if not reads.in_both or not chosen.bl_v.size:
+        return None
+    return choose_powers(groups_of(chosen), rows)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reads:
+    """The column's good reads, and which of them the recipe wants fitted."""
+
+    reads: ColumnSamples
+    rows: int
+    active: tuple[int, ...]
+    off: set[tuple[int, int]]
+    masked: int
+
+    @property
+    def to_fit(self) -> Bool[np.ndarray, " read"]:
+        """All but those that check the model alone."""
+        return np.isin(self.reads.n_minus + self.reads.n_plus, self.active) & ~_in(self.reads, self.off)
+
+    @property
+    def in_both(self) -> bool:
+        """Whether one curve in a line's own count would not do, or would leave reads unused."""
+        return self.reads.lines == 1 or self.active != (self.rows,)
+
+
 def _fitted(
-    reads: ColumnSamples,
-    rows: int,
-    active: tuple[int, ...],
-    off: set[tuple[int, int]],
+    column: _Reads,
     offsets: Mapping[Sensing, tuple[str, ComparatorSamples]],
-    provenance: Mapping[str, str | int | float],
-    masked: int,
+    provenance: Provenance,
+    powers: Powers | None,
 ) -> Surrogate:
     """Fit everything to three quarters of the samples, and check it with the others."""
-    kept = held_out(reads)
-    to_fit = np.isin(reads.n_minus + reads.n_plus, active) & ~_in(reads, off)
-    chosen, two_count, checks = reads.chosen(to_fit & ~kept), None, {}
-    if reads.lines == 2 and active == (rows,):
-        line = fit_line(chosen, rows)
+    reads, kept, to_fit = column.reads, held_out(column.reads), column.to_fit
+    chosen, two_count = reads.chosen(to_fit & ~kept), None
+    checks: dict[str, float] = {}
+    if column.in_both:
+        line, two_count, checks = fit_lines_in_both(chosen, column.rows, powers)
     else:
-        line, two_count, checks = fit_lines_in_both(chosen, rows)
+        line = fit_line(chosen, column.rows)
     comparators: dict[Sensing, ComparatorModel] = {
         sensing: fit_comparator(name, each.chosen(~held_out(each))) for sensing, (name, each) in offsets.items()
     }
     bare = Surrogate(line, comparators, {}, provenance, two_count)
-    checks |= validate(bare, reads, kept, to_fit) | {"masked_points": float(masked)}
+    checks |= validate(bare, reads, kept, to_fit) | {"masked_points": float(column.masked)}
     for sensing, (_, each) in offsets.items():
         figures = validate_comparator(comparators[sensing], each.chosen(held_out(each)))
         checks |= {f"{sensing}_offset_{name}": value for name, value in figures.items()}
     return Surrogate(line, comparators, checks, provenance, two_count)
 
 
-def fit_lines_in_both(reads: ColumnSamples, rows: int) -> tuple[LineModel, TwoCountModel, dict[str, float]]:
+def fit_lines_in_both(
+    reads: ColumnSamples, rows: int, powers: Powers | None = None
+) -> tuple[LineModel, TwoCountModel, dict[str, float]]:
     """A model in both counts, its curve with all rows on with bootstrap errors, and its cross-validated errors.
 
     Raises:
@@ -119,7 +175,7 @@ def fit_lines_in_both(reads: ColumnSamples, rows: int) -> tuple[LineModel, TwoCo
     if not (groups.own + groups.other == rows).any():
         raise InputError(f"no reads with all {rows} rows on", hint=f"add {rows} to column.active_rows")
     _check_counts(np.unique(groups.own).size)
-    powers, figures = choose_powers(groups, rows)
+    powers, figures = choose_powers(groups, rows, powers)
     model = fit_two_count(groups, powers, rows, reads.lines)
     generator, count = np.random.default_rng(0), np.arange(rows + 1.0)
 

@@ -60,11 +60,14 @@ def groups_of(reads: ColumnSamples) -> Groups:
     return Groups(pairs[:, 0], pairs[:, 1], [volts[which == i] for i in range(len(pairs))])
 
 
-def choose_powers(groups: Groups, rows: int) -> tuple[Powers, dict[str, float]]:
+def choose_powers(groups: Groups, rows: int, given: Powers | None = None) -> tuple[Powers, dict[str, float]]:
     """The terms of each moment by cross-validation, and the errors that it finds.
 
     Left out is one pair of counts at a time, then all pairs of one number of active rows: between those, the model
     interpolates. The outermost of both stay, as without them the others would extrapolate.
+
+    Args:
+        given: Terms to be taken as they are, where only the errors are asked for.
 
     Returns:
         Powers, and the rms left-out errors `cv_mean_mv`, `cv_mean_counts`, `cv_sigma_relative`, `cv_skew`.
@@ -78,11 +81,15 @@ def choose_powers(groups: Groups, rows: int) -> tuple[Powers, dict[str, float]]:
     if not folds:
         raise InputError("no pair of counts lies between others", hint="add counts to column.n_minus")
     mean_v, variance, skew, spread = _summary(groups)
-    mean, mean_v_error = _chosen(pairs, mean_v, 1 / spread["mean"], most, folds, "mean")
+    tried = {
+        name: _candidates(most, MOST_DEGREE[name]) if given is None else [getattr(given, name)]
+        for name in Powers.__slots__
+    }
+    mean, mean_v_error = _chosen(pairs, mean_v, 1 / spread["mean"], tried["mean"], folds)
     scale = float(variance.max())
     relative = 1 / np.maximum(variance / scale, _LEAST_SHARE)
-    wide, variance_error = _chosen(pairs, variance / scale, relative, most, folds, "variance", relative)
-    third, skew_error = _chosen(pairs, skew, 1 / spread["skew"], most, folds, "skew")
+    wide, variance_error = _chosen(pairs, variance / scale, relative, tried["variance"], folds, relative)
+    third, skew_error = _chosen(pairs, skew, 1 / spread["skew"], tried["skew"], folds)
     count_v = np.ptp(mean_v) / max(1.0, np.ptp(groups.own - groups.other) / 2)
     figures = {
         "cv_mean_mv": 1e3 * mean_v_error,
@@ -151,9 +158,8 @@ def _chosen(
     pairs: Float[np.ndarray, "point 2"],
     target: Float[np.ndarray, " point"],
     weight: Float[np.ndarray, " point"],
-    most: tuple[int, int],
+    candidates: Sequence[Int[np.ndarray, "_ 2"]],
     folds: Sequence[Bool[np.ndarray, " point"]],
-    moment: str,
     counted: Float[np.ndarray, " point"] | None = None,
 ) -> tuple[Int[np.ndarray, "term 2"], float]:
     """The fewest terms whose left-out error is good enough, and that error, times `counted` where it is given."""
@@ -162,7 +168,7 @@ def _chosen(
     smallest = target.size - max(int(fold.sum()) for fold in folds)
     centered = target - float(np.average(target, weights=weight**2))
     tried: list[tuple[Int[np.ndarray, "term 2"], float]] = []
-    for powers in _candidates(most, MOST_DEGREE[moment]):
+    for powers in candidates:
         if len(powers) < smallest:
             errors = left_out_errors(pairs, centered, weight / weight.max(), powers, folds) * factor
             tried.append((powers, float(np.sqrt(np.mean(errors**2)))))
@@ -172,7 +178,7 @@ def _chosen(
     return next(each for each in tried if each[1] <= _GOOD_ENOUGH * least + 1e-12)
 
 
-def _candidates(most: tuple[int, int], degree: int) -> list[Int[np.ndarray, "term 2"]]:
+def _candidates(most: tuple[int, int], degree: int) -> list[Int[np.ndarray, "_ 2"]]:
     """Every total degree with every largest power of the other count, fewest terms first."""
     found = {
         powers.tobytes(): powers
