@@ -106,12 +106,20 @@ class ComparatorPoint:
     @property
     def label(self) -> str:
         """The point in words, for progress and errors."""
-        return f"{self.amplifier} at {self.level_v:g} V"
+        at = "" if self._usual else f", common mode {self.bench.common_mode_v:g} V"
+        return f"{self.amplifier} at {self.level_v:g} V{at}"
 
     @property
     def identity(self) -> tuple[str | int | float, ...]:
         """What makes this point's draws its own; the same at every corner and in both engines."""
-        return ("comparator", self.amplifier, round(self.level_v, 9))
+        own = () if self._usual else (round(self.bench.common_mode_v, 9),)
+        return ("comparator", self.amplifier, round(self.level_v, 9), *own)
+
+    @property
+    def _usual(self) -> bool:
+        """Whether the common mode goes without saying: the level itself, or the amplifier's default."""
+        default_v = self.bench.amplifier.defaults.common_mode_v
+        return self.sensing == "single_ended" or self.bench.common_mode_v == default_v
 
     def draw(self, seed: int, sample: int) -> Float[np.ndarray, " device"]:
         """The sample's threshold shifts in volts; depends on the seed, the point and the sample's index alone."""
@@ -148,8 +156,10 @@ def points_of(campaign: Campaign) -> tuple[Point, ...]:
     columns = [ColumnPoint(bench, minus, plus, column.samples) for minus, plus in counts]
     comparators: list[ComparatorPoint] = []
     for index, each in enumerate(campaign.recipe.comparator):
-        with at_key(campaign.place, "comparator", index, "level_v"):
-            comparators += [_comparator_point(campaign, each, level) for level in each.level_v]
+        key = "level_v" if each.common_mode_v is None else "common_mode_v"
+        with at_key(campaign.place, "comparator", index, key):
+            modes_v = each.common_mode_v or (None,)
+            comparators += [_comparator_point(campaign, each, v, mode_v) for v in each.level_v for mode_v in modes_v]
     return (*columns, *comparators)
 
 
@@ -192,9 +202,13 @@ def _column_bench(campaign: Campaign) -> ColumnBench:
     return column_bench(campaign.cell, campaign.process, campaign.recipe.corner, **changes)
 
 
-def _comparator_point(campaign: Campaign, recipe: ComparatorRecipe, level_v: float) -> ComparatorPoint:
+def _comparator_point(
+    campaign: Campaign, recipe: ComparatorRecipe, level_v: float, common_mode_v: float | None
+) -> ComparatorPoint:
     amplifier = campaign.amplifiers[recipe.amplifier]
-    level = {"common_mode_v" if recipe.sensing == "single_ended" else "reference_v": level_v}
+    level = {"common_mode_v": level_v}
+    if recipe.sensing == "differential":
+        level = {"reference_v": level_v} | ({} if common_mode_v is None else {"common_mode_v": common_mode_v})
     bench = comparator_bench(amplifier, campaign.process, campaign.recipe.corner, **level)
     return ComparatorPoint(
         bench, recipe.amplifier, recipe.sensing, level_v, recipe.range_v, recipe.tolerance_v, recipe.samples

@@ -34,6 +34,7 @@ _META = {
     "n_minus": ("1", "rows that pull BL down"),
     "n_plus": ("1", "rows that pull BLB down"),
     "level_v": ("V", "reference level of the comparator"),
+    "common_mode_v": ("V", "common mode of the comparator's inputs; of a single-ended one, its level"),
     "amplifier": ("1", "index into the attribute `amplifiers`"),
 }
 
@@ -193,6 +194,7 @@ def _coordinates(point: Point, count: int, amplifiers: list[str]) -> dict[str, S
         return {
             "amplifier": np.full(count, amplifiers.index(point.amplifier), np.uint8),
             "level_v": np.full(count, point.level_v),
+            "common_mode_v": np.full(count, point.bench.common_mode_v),
         }
     return {
         "n_minus": np.full(count, point.n_minus, np.int32),
