@@ -14,6 +14,8 @@ from cosim.surrogate.model import Moments, Sensing, Surrogate
 Mlsa = Literal["flash", "sequential"]
 """Multi-level sense amplifiers: one comparator a level, or one comparator whose reference is stepped."""
 
+MLSAS: tuple[Mlsa, ...] = get_args(Mlsa)
+
 _Z = np.linspace(-8.0, 8.0, 641)
 """Standardized voltages for the integral; with offsets of 0.1 mV and more, finer ones move no probability by 1e-4."""
 
@@ -87,8 +89,8 @@ def check_mlsa(mlsa: str) -> None:
     Raises:
         InputError: Naming those that there are.
     """
-    if mlsa not in get_args(Mlsa):
-        raise InputError(f"mlsa must be one of {', '.join(get_args(Mlsa))}, got {mlsa!r}")
+    if mlsa not in MLSAS:
+        raise InputError(f"mlsa must be one of {', '.join(MLSAS)}, got {mlsa!r}")
 
 
 def same_draw(probability: Float[np.ndarray, "*batch trial"]) -> Float[np.ndarray, "*batch count"]:
