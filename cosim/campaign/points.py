@@ -7,6 +7,7 @@ import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product as every
 from typing import Literal
 
 import numpy as np
@@ -176,12 +177,20 @@ class ComparatorPoint:
     def label(self) -> str:
         """The point in words, for progress and errors."""
         what = ", one device shifted" if self.perturbed else ""
-        return f"{self.amplifier} at {self.level_v:g} V{what}" + (f", at {self.at}" if self.at else "")
+        mode = "" if self._usual else f", common mode {self.bench.common_mode_v:g} V"
+        return f"{self.amplifier} at {self.level_v:g} V{mode}{what}" + (f", at {self.at}" if self.at else "")
 
     @property
     def identity(self) -> tuple[str | int | float, ...]:
         """What makes this point's draws its own; the same at every corner and in both engines."""
-        return (self.kind, self.amplifier, round(self.level_v, 9))
+        own = () if self._usual else (round(self.bench.common_mode_v, 9),)
+        return (self.kind, self.amplifier, round(self.level_v, 9), *own)
+
+    @property
+    def _usual(self) -> bool:
+        """Whether the common mode goes without saying: the level itself, or the amplifier's default."""
+        default_v = self.bench.amplifier.defaults.common_mode_v
+        return self.sensing == "single_ended" or self.bench.common_mode_v == default_v
 
     def draw(self, seed: int, sample: int) -> Float[np.ndarray, " device"]:
         """The sample's threshold shifts in volts; depends on the seed, the point and the sample's index alone."""
@@ -292,17 +301,27 @@ def _column_points(campaign: Campaign, bench: ColumnBench, index: int, at: str) 
 def _comparator_points(campaign: Campaign, point: OperatingPoint, index: int, at: str) -> list[ComparatorPoint]:
     found: list[ComparatorPoint] = []
     for number, each in enumerate(campaign.recipe.comparator):
-        for level in each.level_v:
-            with at_key(campaign.place, "comparator", number, "level_v"), _at_quantity(campaign, index, "vdd_v"):
-                drawn = _comparator_point(campaign, each, level, point, index, at)
+        key = "level_v" if each.common_mode_v is None else "common_mode_v"
+        for level_v, mode_v in every(each.level_v, each.common_mode_v or (None,)):
+            with at_key(campaign.place, "comparator", number, key), _at_quantity(campaign, index, "vdd_v"):
+                drawn = _comparator_point(campaign, each, (level_v, mode_v), point, index, at)
                 found += [_perturbed(drawn), drawn] if each.method == "sensitivity" else [drawn]
     return found
 
 
 def _comparator_point(
-    campaign: Campaign, recipe: ComparatorRecipe, level_v: float, point: OperatingPoint, index: int, at: str
+    campaign: Campaign,
+    recipe: ComparatorRecipe,
+    place_v: tuple[float, float | None],
+    point: OperatingPoint,
+    index: int,
+    at: str,
 ) -> ComparatorPoint:
-    level = {"common_mode_v" if recipe.sensing == "single_ended" else "reference_v": level_v}
+    """The point of a level and a common mode; of the amplifier's default one where that is None."""
+    level_v, common_mode_v = place_v
+    level = {"common_mode_v": level_v}
+    if recipe.sensing == "differential":
+        level = {"reference_v": level_v} | ({} if common_mode_v is None else {"common_mode_v": common_mode_v})
     bench = comparator_bench(campaign.amplifiers[recipe.amplifier], campaign.process, point.corner, **level)
     about = (recipe.amplifier, recipe.sensing, level_v, recipe.range_v, recipe.tolerance_v, recipe.samples)
     return ComparatorPoint(bench, *about, index, at, campaign.recipe.sampling.method)

@@ -100,6 +100,8 @@ class ComparatorRecipe:
         level_v: References in volts; for differential sensing the wanted BL - BLB.
         range_v: The bisection starts at -range_v and +range_v around the level.
         tolerance_v: Half the last bracket; a microvolt is finer than ngspice's own tolerance.
+        common_mode_v: For differential sensing, the common modes of BL and BLB at which every level is measured; the
+            amplifier's default alone where it is not given. A single-ended comparator's level is its common mode.
     """
 
     amplifier: str
@@ -109,6 +111,7 @@ class ComparatorRecipe:
     range_v: Positive = 0.32
     tolerance_v: Annotated[float, Field(ge=1e-6)] = 0.5e-3
     method: Literal["bisection", "sensitivity"] = "bisection"
+    common_mode_v: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +312,10 @@ def _amplifiers(recipe: Recipe, path: Path) -> dict[str, SenseAmplifier]:
             if has_reference != (each.sensing == "differential"):
                 inputs = "inputs for two references" if has_reference else "no input for a second reference"
                 raise InputError(f"{each.amplifier} cannot sense {each.sensing}: it has {inputs}")
+        with at_key(path, "comparator", index, "common_mode_v"):
+            _check_unique("common_mode_v", each.common_mode_v or ())
+            if each.common_mode_v is not None and each.sensing == "single_ended":
+                raise InputError("common_mode_v of a single_ended comparator, whose level_v is its common mode")
     return amplifiers
 
 

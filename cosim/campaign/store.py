@@ -39,6 +39,7 @@ _META = {
     "n_minus": ("1", "rows that pull BL down"),
     "n_plus": ("1", "rows that pull BLB down"),
     "level_v": ("V", "reference level of the comparator"),
+    "common_mode_v": ("V", "common mode of the comparator's inputs; of a single-ended one, its level"),
     "amplifier": ("1", "index into the attribute `amplifiers`"),
     "point": ("1", "operating point: index into the attribute `points`"),
     "level": ("1", "what read the column: 0 the full circuit, 2 the fast column"),
@@ -244,6 +245,7 @@ def _coordinates(part: Samples, amplifiers: list[str]) -> dict[str, Shaped[np.nd
         return operating | {
             "amplifier": np.full(sample.size, amplifiers.index(point.amplifier), np.uint8),
             "level_v": np.full(sample.size, point.level_v),
+            "common_mode_v": np.full(sample.size, point.bench.common_mode_v),
         }
     return operating | {
         "n_minus": np.full(sample.size, point.n_minus, np.int32),

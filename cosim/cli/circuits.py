@@ -13,10 +13,11 @@ from cyclopts import Parameter
 from cosim.cli.clusters import executor_on
 from cosim.cli.console import SomeWhole, meter, note, show
 from cosim.cli.plans import flip_lines, plan_lines
-from cosim.cli.tables import fit_lines, stopping_lines
+from cosim.cli.tables import figures_of, fit_lines, lines_of, stopping_lines
 
 if TYPE_CHECKING:
     from cosim.campaign.recipe import Campaign
+    from cosim.surrogate.family import SurrogateFamily
     from cosim.surrogate.model import Surrogate
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
@@ -95,8 +96,8 @@ def fit(run: Path, *, out: Path | None = None, max_failure_rate: float = 0.01, j
         json: Print one JSON object.
     """
     out = out or run / "surrogate.h5"
-    surrogate = _fitted(run, out, max_failure_rate)
-    show(fit_lines(surrogate), dict(surrogate.validation), json, _evaluate(str(out)))
+    found = _fitted(run, out, max_failure_rate)
+    show(lines_of(found), figures_of(found), json, _evaluate(str(out), found))
 
 
 def validate(
@@ -116,25 +117,24 @@ def validate(
         min_ks_p: Smallest p-value of the Kolmogorov-Smirnov tests.
         json: Print one JSON object.
     """
-    from cosim.errors import InputError, MeasuredWorseError
+    from cosim.surrogate.family_files import is_family, load_family
     from cosim.surrogate.files import load_surrogate
 
+    bounds = (
+        ("mean_rms_counts", max_mean_counts, 1),
+        ("sigma_rms_counts", max_sigma_counts, 1),
+        ("ks_p", min_ks_p, -1),
+    )
+    if is_family(surrogate):
+        family = load_family(surrogate)
+        show(lines_of(family), figures_of(family), json, _evaluate(surrogate, family))
+        for point, each in zip(family.points, family.surrogates, strict=True):
+            if each is not None:
+                _check_bounds(each, bounds, f"{surrogate}: {point}")
+        return
     model = load_surrogate(surrogate)
-    show(fit_lines(model), dict(model.validation), json, _evaluate(surrogate))
-    for view in ("bl", "blb", "difference"):
-        bounds = (
-            ("mean_rms_counts", max_mean_counts, 1),
-            ("sigma_rms_counts", max_sigma_counts, 1),
-            ("ks_p", min_ks_p, -1),
-        )
-        for name, bound, sign in bounds:
-            if bound is None:
-                continue
-            if f"{view}_{name}" not in model.validation:
-                raise InputError(f"the surrogate states no {name} of {view}", place=surrogate)
-            value = model.validation[f"{view}_{name}"]
-            if not sign * value <= sign * bound:
-                raise MeasuredWorseError(f"{view} {name} is {value:.3g}, asked for {bound:g}", place=surrogate)
+    show(fit_lines(model), dict(model.validation), json, _evaluate(surrogate, model))
+    _check_bounds(model, bounds, surrogate)
 
 
 def regenerate(
@@ -151,6 +151,8 @@ def regenerate(
     """
     from cosim.campaign.recipe import load_campaign
     from cosim.cli.cards import write_card
+    from cosim.errors import InputError
+    from cosim.surrogate.family import SurrogateFamily
 
     began = time.monotonic()
     campaign = load_campaign(name)
@@ -158,10 +160,27 @@ def regenerate(
     collect_with_bar(campaign, out, workers, cluster)
     path = out / "surrogate.h5"
     surrogate = _fitted(out, path, campaign.recipe.max_failure_rate)
+    if isinstance(surrogate, SurrogateFamily):
+        raise InputError("a recipe of several operating points", place=campaign.place, hint="cosim fit, then validate")
     card, seconds = write_card(path, Path(campaign.place).stem), time.monotonic() - began
     content = dict(surrogate.validation) | {"surrogate": str(path), "card": str(card), "seconds": seconds}
     lines = [*fit_lines(surrogate), f"{path} and its card {card}: {seconds:.0f} s in all"]
     show(lines, content, json, f"cosim validate {shlex.quote(str(path))}")
+
+
+def _check_bounds(model: Surrogate, bounds: tuple[tuple[str, float | None, int], ...], place: str) -> None:
+    """Raise where a figure is worse than asked, or is not there."""
+    from cosim.errors import InputError, MeasuredWorseError
+
+    for view in ("bl", "blb", "difference") if model.lines == 2 else ("bl",):
+        for name, bound, sign in bounds:
+            if bound is None:
+                continue
+            if f"{view}_{name}" not in model.validation:
+                raise InputError(f"the surrogate states no {name} of {view}", place=place)
+            value = model.validation[f"{view}_{name}"]
+            if not sign * value <= sign * bound:
+                raise MeasuredWorseError(f"{view} {name} is {value:.3g}, asked for {bound:g}", place=place)
 
 
 def collect_with_bar(
@@ -194,27 +213,32 @@ def collect_with_bar(
     }
 
 
-def _fitted(run: Path, out: Path, max_failure_rate: float) -> Surrogate:
-    """Fit the samples of a run and write the surrogate.
+def _fitted(run: Path, out: Path, max_failure_rate: float) -> Surrogate | SurrogateFamily:
+    """Fit the samples of a run and write the surrogate, or the family of several operating points.
 
     Raises:
         InputError: There are no samples, too many failed, or `out` cannot be written.
     """
     from cosim.errors import InputError
-    from cosim.surrogate.files import save_surrogate
     from cosim.surrogate.fit import fit as fit_samples
 
     if not run.is_file() and not (run / "samples.h5").exists():
         hint = f"cosim characterize RECIPE --out {shlex.quote(str(run))}"
         raise InputError("samples cannot be read: there is no samples.h5", place=str(run), hint=hint)
-    surrogate = fit_samples(run, max_failure_rate=max_failure_rate)
-    save_surrogate(surrogate, out)
-    return surrogate
+    found = fit_samples(run, max_failure_rate=max_failure_rate)
+    found.save(out)
+    return found
 
 
-def _evaluate(surrogate: str) -> str:
-    """The command line that uses a surrogate."""
-    return f"cosim evaluate fashion_mnist_mlp --surrogate {shlex.quote(surrogate)}"
+def _evaluate(path: str, found: Surrogate | SurrogateFamily) -> str:
+    """The command line that uses a surrogate, or one of a family's points."""
+    from cosim.surrogate.family import SurrogateFamily
+
+    command = f"cosim evaluate fashion_mnist_mlp --surrogate {shlex.quote(path)}"
+    if not isinstance(found, SurrogateFamily):
+        return command
+    point = next(p for p, each in zip(found.points, found.surrogates, strict=True) if each is not None)
+    return f"{command} --corner {point.process} --vdd {point.vdd_v:g} --temp {point.temp_c:g}"
 
 
 def _campaign_of(what: str, recipe: str | None) -> Campaign:

@@ -13,10 +13,13 @@ from cosim.surrogate.estimates import Group
 from cosim.surrogate.model import Sensing
 
 if TYPE_CHECKING:
-    from cosim.surrogate.fit import ComparatorSamples
+    from cosim.surrogate.samples import ComparatorSamples
 
-Gradients = Mapping[float, Float[np.ndarray, " device"] | None]
-"""Volts of offset a sigma of each device, by the level in volts; None where a perturbed comparator failed."""
+Place = tuple[float, float | None]
+"""A level and a common mode in volts; None where the file does not say it, or the level is the common mode."""
+
+Gradients = Mapping[Place, Float[np.ndarray, " device"] | None]
+"""Volts of offset a sigma of each device; None where a perturbed comparator failed."""
 
 LEAST_R2 = 0.98
 """Squared correlation of predicted and bisected offsets below which the gradient is not used.
@@ -33,12 +36,21 @@ def gradients_of(table: Mapping[str, np.ndarray], sensings: Sequence[Sensing]) -
     found: dict[Sensing, Gradients] = {}
     for index, sensing in enumerate(sensings):
         mine = table["sensitivity_amplifier"] == index
-        levels = np.unique(table["sensitivity_level_v"][mine])
-        if levels.size:
+        level_v = table["sensitivity_level_v"].astype(float)
+        known = "sensitivity_common_mode_v" in table and sensing == "differential"
+        mode_v = table["sensitivity_common_mode_v"].astype(float) if known else np.full(level_v.size, np.nan)
+        places = {place_of(level, mode) for level, mode in zip(level_v[mine], mode_v[mine], strict=True)}
+        if places:
             found[sensing] = {
-                float(level): _gradient(table, mine & (table["sensitivity_level_v"] == level)) for level in levels
+                place: _gradient(table, mine & (level_v == place[0]) & ((mode_v == place[1]) | (place[1] is None)))
+                for place in places
             }
     return found
+
+
+def place_of(level_v: float, common_mode_v: float) -> Place:
+    """A comparator's place; a common mode that is not a number is none."""
+    return float(level_v), None if np.isnan(common_mode_v) else float(common_mode_v)
 
 
 def offset_group(offsets: ComparatorSamples, gradients: Gradients | None) -> Group:
@@ -56,15 +68,16 @@ def offset_group(offsets: ComparatorSamples, gradients: Gradients | None) -> Gro
 
 
 def check_gradients(gradients: Gradients, offsets: ComparatorSamples) -> dict[str, float]:
-    """What is predicted against what is bisected, over all levels; a level without a gradient has an r2 of 0.
+    """What is predicted against what is bisected, over all levels and common modes; without a gradient r2 is 0.
 
     `r2` is the smallest squared correlation, `rms_mv` the rms difference in millivolts, each level's mean taken out
     (0 without any gradient), and `used` the share of the levels where the gradient is used.
     """
     r2: list[float] = []
     errors: list[Float[np.ndarray, " read"]] = []
-    for level in np.unique(offsets.level_v):
-        here = offsets.chosen(offsets.level_v == level)
+    where = np.stack([offsets.level_v, np.nan_to_num(offsets.common_mode_v, nan=-1.0)], axis=1)
+    for place in np.unique(where, axis=0):
+        here = offsets.chosen((where == place).all(axis=1))
         unit, size_v = _predicted(here, gradients)
         r2.append(_r2(unit, here.offset_v))
         if size_v:
@@ -84,7 +97,7 @@ def _gradient(table: Mapping[str, np.ndarray], at: np.ndarray) -> Float[np.ndarr
 
 def _predicted(offsets: ComparatorSamples, gradients: Gradients) -> tuple[Float[np.ndarray, " read"], float]:
     """Each sample's offset by the gradient, in units of its standard deviation, and that in volts; 0 without one."""
-    gradient = gradients.get(float(offsets.level_v[0]))
+    gradient = gradients.get(place_of(offsets.level_v[0], offsets.common_mode_v[0]))
     size_v = 0.0 if gradient is None else float(np.linalg.norm(gradient))
     if gradient is None or offsets.control is None or not size_v:
         return np.zeros(offsets.offset_v.size), 0.0

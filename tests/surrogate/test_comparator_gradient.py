@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,10 +22,11 @@ def offsets(samples: int, seed: int, rest: float = 0.02, curve: float = 0.0) -> 
     told = control @ GRADIENT / SIGMA_V
     spread = told + rest * generator.standard_normal(2 * samples) + curve * told**2
     index = np.tile(np.arange(samples, dtype=float), 2)
-    return ComparatorSamples(level, index, 1e-3 + SIGMA_V * np.where(level == 0.5, 1, 2) * spread, index, control)
+    offset_v = 1e-3 + SIGMA_V * np.where(level == 0.5, 1, 2) * spread
+    return ComparatorSamples(level, index, offset_v, np.full(level.size, np.nan), index, control)
 
 
-GRADIENTS = {0.5: GRADIENT, 0.7: 2 * GRADIENT}
+GRADIENTS = {(0.5, None): GRADIENT, (0.7, None): 2 * GRADIENT}
 
 
 def test_sixteen_samples_with_the_gradient_beat_256_without() -> None:
@@ -67,8 +70,8 @@ def test_a_gradient_that_is_missing_at_a_level_is_not_used_there() -> None:
         "sensitivity_offset_v": np.concatenate([np.stack([g, -g], 1).ravel() for g in (GRADIENT, 2 * GRADIENT)]),
     }
     found = gradients_of(table, ["single_ended"])["single_ended"]
-    np.testing.assert_allclose(found[0.5], GRADIENT)
-    assert found[0.7] is None
+    np.testing.assert_allclose(found[0.5, None], GRADIENT)
+    assert found[0.7, None] is None
     figures = check_gradients(found, offsets(64, 0))
     assert (figures["used"], figures["r2"]) == (0.5, 0)
     assert gradients_of({}, ["single_ended"]) == {}
@@ -78,3 +81,26 @@ def test_without_gradients_the_shifts_of_the_devices_are_controls() -> None:
     """A recipe of bisections only: 64 samples tell the four slopes themselves."""
     errors = [fit_comparator("any", offsets(64, seed)).offset_sigma_v[0] / SIGMA_V - 1 for seed in range(20)]
     assert np.sqrt(np.mean(np.square(errors))) < 0.02
+
+
+def test_each_common_mode_has_its_own_gradient() -> None:
+    """The same level at two common modes: twice the gradient at the second, as the samples have it."""
+    modes = np.repeat([0.5, 0.7], 8)
+    table = {
+        "sensitivity_amplifier": np.zeros(16, np.uint8),
+        "sensitivity_level_v": np.zeros(16),
+        "sensitivity_common_mode_v": modes,
+        "sensitivity_sample": np.tile(np.arange(8), 2),
+        "sensitivity_status": np.zeros(16, np.uint8),
+        "sensitivity_offset_v": np.concatenate([np.stack([g, -g], 1).ravel() for g in (GRADIENT, 2 * GRADIENT)]),
+    }
+    found = gradients_of(table, ["differential"])["differential"]
+    np.testing.assert_allclose(found[0.0, 0.5], GRADIENT)
+    np.testing.assert_allclose(found[0.0, 0.7], 2 * GRADIENT)
+    drawn = offsets(64, 0)
+    at_modes = replace(drawn, level_v=np.zeros(128), common_mode_v=drawn.level_v)
+    figures = check_gradients(found, at_modes)
+    assert figures["used"] == 1
+    assert figures["r2"] > 0.999
+    model = fit_comparator("any", at_modes, found)
+    np.testing.assert_allclose(model.offset_sigma_v, SIGMA_V * np.array([[1, 2]]), rtol=0.02)

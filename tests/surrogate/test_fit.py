@@ -15,6 +15,7 @@ from cosim import hdf5
 from cosim.campaign.filetypes import SAMPLES
 from cosim.errors import InputError, MeasuredWorseError
 from cosim.surrogate import fit as fitting
+from cosim.surrogate import line_fit
 from cosim.surrogate.curves import falling_curve, skew_curve, variance_curve
 from cosim.surrogate.fit import fit, fit_line
 
@@ -38,7 +39,7 @@ def test_the_truth_lies_within_the_stated_errors() -> None:
 def _quick(reads: fitting.ColumnSamples) -> fitting.LineModel:
     """With 40 bootstraps the errors themselves are within 11 %."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "BOOTSTRAPS", 40)
+        patch.setattr(line_fit, "BOOTSTRAPS", 40)
         return fit_line(reads, 64)
 
 
@@ -173,7 +174,7 @@ def samples(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _few_bootstraps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "BOOTSTRAPS", 20)
+    monkeypatch.setattr(line_fit, "BOOTSTRAPS", 20)
 
 
 def test_a_file_or_its_folder(samples: Path) -> None:
