@@ -17,6 +17,7 @@ from cosim.campaign.design import generator_of
 from cosim.campaign.points import ColumnPoint
 from cosim.campaign.recipe import FEWEST_BATCHES, load_campaign
 from cosim.campaign.sampling import Samples, Task, controls_of
+from cosim.campaign.stopping import Rounds
 from cosim.campaign.store import SampleStore
 from cosim.errors import InputError
 
@@ -109,6 +110,20 @@ def test_it_is_the_smallest_number_of_tasks(recipe: Write, tmp_path: Path) -> No
         worst = [max(m.mean_error for m in signal_moments(mine[:n]).values()) for n in range(4, count + 1)]
         assert worst[-1] <= 0.5e-3
         assert all(error > 0.5e-3 for error in worst[:-1])
+
+
+def test_however_many_tasks_run_at_a_time(recipe: Write, tmp_path: Path) -> None:
+    """All of them at once end where they end one after the other."""
+    campaign = load_campaign(recipe("standard_error_v = 0.5e-3", samples="320"))
+    done = last(collect(campaign, tmp_path / "run"))
+    tasks = plan(campaign, engine_version(tmp_path / "run"))
+    rounds = Rounds(tasks, campaign.recipe.sampling)
+    for place in rounds._places.values():  # pyright: ignore[reportPrivateUsage]
+        place.upto = len(place.tasks)
+    for task in rounds.next():
+        rounds.add(stand_in(task))
+    assert rounds.next() == []
+    assert rounds.endings() == done.endings
 
 
 def engine_version(run: Path) -> str:
