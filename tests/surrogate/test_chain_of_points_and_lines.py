@@ -28,7 +28,7 @@ NETWORK = "mnist_mlp"
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "BOOTSTRAPS", 8)
+    monkeypatch.setattr(fitting, "BOOTSTRAPS", 3)
     monkeypatch.setattr(chain, "CALIBRATION_IMAGES", 100)
 
 
