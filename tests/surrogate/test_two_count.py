@@ -31,9 +31,19 @@ def _few_bootstraps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "BOOTSTRAPS", 3)
 
 
+_FITTED: dict[tuple[Divider, tuple[int, ...], int], Surrogate] = {}
+"""Surrogates do not change, so that one fit serves every test that wants it."""
+
+
 def fitted(folder: Path, divider: Divider, active: tuple[int, ...] = (32,), samples: int = 64) -> Surrogate:
-    reads = divider_reads(divider, pairs_of(divider.rows, active, COUNTS), samples)
-    return fit(write_divider(folder / "samples.h5", reads, divider.rows, f"[column]\nactive_rows = {list(active)}\n"))
+    key = (divider, active, samples)
+    if key not in _FITTED:
+        reads = divider_reads(divider, pairs_of(divider.rows, active, COUNTS), samples)
+        recipe = f"[column]\nactive_rows = {list(active)}\n"
+        found = fit(write_divider(folder / "samples.h5", reads, divider.rows, recipe))
+        assert isinstance(found, Surrogate)
+        _FITTED[key] = found
+    return _FITTED[key]
 
 
 def all_pairs(fewest: int, rows: int = 32) -> np.ndarray:
