@@ -124,7 +124,7 @@ def column(tmp_path_factory: pytest.TempPathFactory) -> Surrogate:
 def fitted(folder: Path, divider: Divider) -> Surrogate:
     reads = divider_reads(divider, pairs_of(32, (16, 24, 32), COUNTS), 128)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(line_fit, "BOOTSTRAPS", 8)
+        patch.setattr(line_fit, "BOOTSTRAPS", 3)
         found = fit(write_divider(folder / "samples.h5", reads, 32, "[column]\nactive_rows = [16, 24, 32]\n"))
     assert isinstance(found, Surrogate)
     return found

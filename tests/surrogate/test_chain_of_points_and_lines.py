@@ -28,7 +28,7 @@ NETWORK = "fashion_mnist_mlp"
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_fit, "BOOTSTRAPS", 8)
+    monkeypatch.setattr(line_fit, "BOOTSTRAPS", 3)
     monkeypatch.setattr(chain, "CALIBRATION_IMAGES", 100)
 
 

@@ -121,7 +121,7 @@ def with_modes(path: Path, modes_v: tuple[float, ...]) -> Path:
 
 
 def test_offsets_at_several_common_modes_are_fitted_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_fit, "BOOTSTRAPS", 8)
+    monkeypatch.setattr(line_fit, "BOOTSTRAPS", 3)
     found = fit(with_modes(tmp_path / "samples.h5", (0.5, 0.7, 0.9)))
     assert isinstance(found, Surrogate)
     grid = found.comparators["differential"]
@@ -139,7 +139,7 @@ def test_offsets_at_several_common_modes_are_fitted_and_kept(tmp_path: Path, mon
 
 
 def test_one_common_mode_is_the_plain_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_fit, "BOOTSTRAPS", 8)
+    monkeypatch.setattr(line_fit, "BOOTSTRAPS", 3)
     found = fit(with_modes(tmp_path / "samples.h5", (0.6,)))
     assert isinstance(found, Surrogate)
     only = found.comparators["differential"]
