@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,10 @@ FIT_SHARES = ((1.0, 0.0), (0.0, 1.0), (0.75, 0.25), (0.25, 0.75), (0.5, 0.5), (0
 FIT_SHARES_OFF = ((0.5, 0.0), (0.0, 0.5), (0.25, 0.25), (0.0, 0.0))
 """Shares of the rows of product -1 and +1 in the columns of the fit; the others are off."""
 
-TIMES, TIMES_WITH_SHIFTS = 2, 4
-"""How often each is drawn; the second where thresholds matter."""
+TIMES, TIMES_OF_FEW = 2, 8
+"""How often each is drawn; the second with few rows, where thresholds matter."""
+
+_FEW_ROWS = 16
 
 _ENOUGH_COUNTS = 2e-3
 """Rms of the fit without thresholds, in counts, below which they are left out."""
@@ -42,6 +45,7 @@ _POWERS, _ROUNDS = 2, 5
 class _Samples:
     """What the fit needs of the full columns: volts above the reset level, and sums by product."""
 
+    rows: int
     above_v: Float[np.ndarray, " sample"]
     capacitance_f: Float[np.ndarray, "sample product"]
     shift_f: Float[np.ndarray, "sample product device"]
@@ -72,28 +76,58 @@ def build_charge_share(bench: ColumnBench, engine: Engine, *, seed: int = 0, cel
         MeasuredWorseError: The full columns gave no values, or cells flipped.
     """
     del cells
-    pairs = FIT_SHARES + (FIT_SHARES_OFF if bench.cell.states(0) else ())
-    counts = [(int(bench.rows * minus), int(bench.rows * plus)) for minus, plus in pairs]
-    if not bench.cell.states(0):
-        counts = [(bench.rows - plus, plus) for _, plus in counts]
     cell_f = _nominal_f(bench)
-    columns = simulate(bench, engine, counts * TIMES, seed=seed + 1)
-    line = bench.cell.ports.bit_lines[0]
-    reset_v = bench.cell.precharge[line] * bench.corner.vdd_v
-    samples = _samples(columns, cell_f, reset_v, bench)
+    columns = simulate(bench, engine, _counts(bench) * TIMES, seed=seed + 1)
+    samples = _samples(columns, cell_f, bench)
     parasitic_f = _parasitic_f(samples, bench, _Devices())
-    fit = _fit(samples, parasitic_f, _Devices())
-    count_v = abs(fit.base[2] - fit.base[0]) * float(cell_f.sum() or 1e-15) / _total_f(samples, parasitic_f).mean()
-    if _rms(fit) > _ENOUGH_COUNTS * count_v:
-        columns = simulate(bench, engine, counts * TIMES_WITH_SHIFTS, seed=seed + 1)
-        samples = _samples(columns, cell_f, reset_v, bench)
-        devices = _strongest(samples, parasitic_f, tuple(np.flatnonzero(cell_f == 0).tolist()))
-        parasitic_f = _parasitic_f(samples, bench, devices)
-        fit = _fit(samples, parasitic_f, devices)
+    fit, effect = _fit(samples, parasitic_f, _Devices()), np.zeros((3, cell_f.size))
+    if _rms(fit) > _ENOUGH_COUNTS * _count_v(samples, fit, parasitic_f):
+        effect = _effect(bench, engine, cell_f, seed)
+        samples = _without(samples, effect, parasitic_f)
+        parasitic_f = _parasitic_f(samples, bench, _Devices())
+        fit = _fit(samples, parasitic_f, _Devices())
     impossible = tuple(state for state in STATES if state[0] * state[1] not in bench.cell.drive)
     step_v, charge_c = fit.base[:3], float(fit.base[3])
-    sharing = Sharing(bench.rows, reset_v, cell_f, parasitic_f, charge_c, step_v, fit.bend, fit.effect, impossible)
+    sharing = Sharing(bench.rows, _reset_v(bench), cell_f, parasitic_f, charge_c, step_v, fit.bend, effect, impossible)
     return ChargeShareColumn(sharing, _about(bench, columns, seed) | {"fit_rms_v": _rms(fit)})
+
+
+def _counts(bench: ColumnBench) -> list[tuple[int, int]]:
+    """Rows of product -1 and +1 in the columns of a fit."""
+    shares_off = FIT_SHARES_OFF if bench.cell.states(0) else ()
+    pairs = [(int(bench.rows * minus), int(bench.rows * plus)) for minus, plus in FIT_SHARES + shares_off]
+    return pairs if shares_off else [(bench.rows - plus, plus) for _, plus in pairs]
+
+
+def _effect(
+    bench: ColumnBench, engine: Engine, cell_f: np.ndarray, seed: int
+) -> Float[np.ndarray, "product device"]:
+    """The effects of threshold shifts, from columns of few rows: quick, and each row shows more."""
+    span = bench.cell.ranges.rows
+    rows = min(bench.rows, max(_FEW_ROWS, int(span[0]) if span else 1))
+    few = dataclasses.replace(bench, rows=rows)
+    columns = simulate(few, engine, _counts(few) * TIMES_OF_FEW, seed=seed + 2)
+    samples = _samples(columns, cell_f, few)
+    parasitic_f = _parasitic_f(samples, few, _Devices())
+    devices = _strongest(samples, parasitic_f, tuple(np.flatnonzero(cell_f == 0).tolist()))
+    return _fit(samples, _parasitic_f(samples, few, devices), devices).effect
+
+
+def _without(samples: _Samples, effect: np.ndarray, parasitic_f: float) -> _Samples:
+    """The samples without what threshold shifts did to them."""
+    total_f = _total_f(samples, parasitic_f)
+    effect_v = (samples.shift_f * effect).sum(axis=(1, 2)) / total_f
+    return dataclasses.replace(samples, above_v=samples.above_v - effect_v)
+
+
+def _count_v(samples: _Samples, fit: _Fit, parasitic_f: float) -> float:
+    """A count in volts: one row of product +1 in the place of one of -1."""
+    cell_f = samples.capacitance_f.sum(axis=1).mean() / samples.rows
+    return float(abs(fit.base[2] - fit.base[0]) * cell_f / _total_f(samples, parasitic_f).mean())
+
+
+def _reset_v(bench: ColumnBench) -> float:
+    return bench.cell.precharge[bench.cell.ports.bit_lines[0]] * bench.corner.vdd_v
 
 
 def _nominal_f(bench: ColumnBench) -> Float[np.ndarray, " device"]:
@@ -111,13 +145,13 @@ def _about(bench: ColumnBench, columns: Columns, seed: int) -> dict[str, str | i
     }
 
 
-def _samples(columns: Columns, cell_f: np.ndarray, reset_v: float, bench: ColumnBench) -> _Samples:
+def _samples(columns: Columns, cell_f: np.ndarray, bench: ColumnBench) -> _Samples:
     kept = columns.usable
     if kept.sum() < 0.75 * kept.size:
         hint = "another word_line_v or supply"
         raise MeasuredWorseError("too few full columns without flipped cells", place=str(bench.corner), hint=hint)
     capacitance_f, shift_f = shares(columns.products[kept], columns.vth_shift_v[kept], cell_f)
-    return _Samples(columns.voltage_v[kept, 0, -1] - reset_v, capacitance_f, shift_f)
+    return _Samples(bench.rows, columns.voltage_v[kept, 0, -1] - _reset_v(bench), capacitance_f, shift_f)
 
 
 def _total_f(samples: _Samples, parasitic_f: float) -> np.ndarray:
