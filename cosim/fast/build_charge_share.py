@@ -99,9 +99,7 @@ def _counts(bench: ColumnBench) -> list[tuple[int, int]]:
     return pairs if shares_off else [(bench.rows - plus, plus) for _, plus in pairs]
 
 
-def _effect(
-    bench: ColumnBench, engine: Engine, cell_f: np.ndarray, seed: int
-) -> Float[np.ndarray, "product device"]:
+def _effect(bench: ColumnBench, engine: Engine, cell_f: np.ndarray, seed: int) -> Float[np.ndarray, "product device"]:
     """The effects of threshold shifts, from columns of few rows: quick, and each row shows more."""
     span = bench.cell.ranges.rows
     rows = min(bench.rows, max(_FEW_ROWS, int(span[0]) if span else 1))
@@ -167,7 +165,7 @@ def _parasitic_f(samples: _Samples, bench: ColumnBench, devices: _Devices) -> fl
     whole_f = float(samples.capacitance_f.sum(axis=1).mean())
 
     def error(logarithm: float) -> float:
-        return float((_fit(samples, float(np.exp(logarithm)), devices).error_v**2).mean())
+        return float((_fit(samples, float(np.exp(logarithm)), devices).error_v ** 2).mean())
 
     low, high = np.log(bench.c_bit_line_f), np.log(max(whole_f, 2 * bench.c_bit_line_f))
     found = minimize_scalar(error, bounds=(low, high), method="bounded", options={"xatol": 1e-3})

@@ -28,8 +28,8 @@ _PRIOR_FF = np.array([0.1, 0.05, 0.05, 0.02, 0.05, 0.03, 0.03, 0.05])
 _PRIOR_MV = 0.05
 LOWEST = 0.2
 """Lines that end lower than this share of the supply are left out of the fit, and not to be relied on: there the
-inside of a cell follows its line, which a static current knows nothing of (millivolts; so are the full column's own
-20 ps steps)."""
+inside of a cell follows its line, which a static current knows nothing of, and rows that do not pull a line feed it.
+What is left at FF is up to 1 mV against full columns that have converged (see `table.CONVERGED_S`)."""
 
 
 def build_discharge(bench: ColumnBench, engine: Engine, *, seed: int = 0, cells: int = CELLS) -> DischargeColumn:

@@ -6,14 +6,15 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import minimize_scalar
 
-from cosim.circuit.column import ColumnBench, column_deck
+from cosim.circuit.column import START_S, ColumnBench, column_deck
 from cosim.circuit.column_rows import line_devices, supplies
 from cosim.circuit.deck import Deck, title_line
 from cosim.circuit.row_dac import dac_node
 from cosim.errors import MeasuredWorseError
 from cosim.fast.bank import CELLS, Bank, measure_bank
-from cosim.fast.draws import Columns, simulate
+from cosim.fast.draws import simulate
 from cosim.fast.static import Holder, StaticColumn
 from cosim.fast.surface import fit_surface
 from cosim.fast.sweep import GAIN_OHM, OPTIONS, STEP_S, Drive, voltage_axis
@@ -27,8 +28,9 @@ _EARLY = 0.75
 """Where in the time from the word line's edge to the read the lines are looked at first."""
 
 _SETTLED_V = 0.05e-3
-"""What a line may still move after that."""
+"""What a line may still move after that and count as settled."""
 
+_MOST_LINES = 20.0
 _TIMEOUT_S = 300.0
 
 
@@ -36,13 +38,13 @@ def build_static(bench: ColumnBench, engine: Engine, *, seed: int = 0, cells: in
     """A fast column of a bench whose lines are loaded or clamped.
 
     Raises:
-        MeasuredWorseError: The bank or the full columns gave no values, or the lines have not settled at the read.
+        MeasuredWorseError: The bank or the full columns gave no values, or cells flipped.
     """
     drive = Drive(_word_line_v(bench, engine), (1.0,), _SUM, _LOWEST)
     bank = measure_bank(bench, engine, seed=seed, cells=cells, drive=drive)
     surface = fit_surface(bank)
     about = _about(bench, bank, seed) | {"surface_error": float(surface.error.max()), "peak_v": drive.word_line_v}
-    return _compared(StaticColumn(surface, _holder(bench, engine), about), bench, engine, seed)
+    return _timed(StaticColumn(surface, _holder(bench, engine), about), bench, engine, seed)
 
 
 def _about(bench: ColumnBench, bank: Bank, seed: int) -> dict[str, str | int | float]:
@@ -74,12 +76,16 @@ def _word_line_v(bench: ColumnBench, engine: Engine) -> float:
 def _holder(bench: ColumnBench, engine: Engine) -> Holder:
     """The clamp from its contract, or the load as measured."""
     cell, clamp = bench.cell, bench.cell.clamp
+    first, last = cell.ports.bit_lines[0], cell.ports.bit_lines[-1]
+    start_v = cell.precharge[first] * bench.corner.vdd_v, cell.precharge[last] * bench.corner.vdd_v
+    time_s = bench.sense_time_s - START_S - cell.defaults.edge_s / 2
     if clamp is None:
-        return Holder(bench.rows, len(cell.ports.bit_lines), _load_a(bench, engine), 0.0, 0.0)
+        return Holder(bench.rows, len(cell.ports.bit_lines), _load_a(bench, engine), 0.0, 0.0, start_v, time_s)
     level_v = clamp.level * bench.corner.vdd_v
     current_a = (level_v - voltage_axis(bench.corner.vdd_v)) / clamp.resistance_ohm
     lines = np.stack([current_a] * 2)
-    return Holder(bench.rows, len(cell.ports.bit_lines), lines, level_v, clamp.transimpedance_ohm)
+    count = len(cell.ports.bit_lines)
+    return Holder(bench.rows, count, lines, level_v, clamp.transimpedance_ohm, start_v, time_s)
 
 
 def _load_a(bench: ColumnBench, engine: Engine) -> Float[np.ndarray, "line voltage"]:
@@ -112,24 +118,35 @@ def _load_a(bench: ColumnBench, engine: Engine) -> Float[np.ndarray, "line volta
     return np.stack([result.values[0], result.values[-1]]) / GAIN_OHM
 
 
-def _compared(fast: StaticColumn, bench: ColumnBench, engine: Engine, seed: int) -> StaticColumn:
-    """The same column once a few full ones had settled; how far it is from them goes into `about`."""
+def _timed(fast: StaticColumn, bench: ColumnBench, engine: Engine, seed: int) -> StaticColumn:
+    """The same column with the capacitance that a few full ones tell, if they have not settled at the read.
+
+    How far it is from them goes into `about`.
+    """
     counts = [(round(bench.rows * minus), round(bench.rows * plus)) for minus, plus in FIT_SHARES]
     early_s = bench.sense_time_s - (1 - _EARLY) * bench.pulse_s
     columns = simulate(bench, engine, counts, seed=seed + 1, marks_s=(early_s, bench.sense_time_s))
     if not columns.usable.any():
         hint = "a lower word_line_v"
         raise MeasuredWorseError("no full column without flipped cells", place=str(bench.corner), hint=hint)
-    read = _present(columns, fast.holder.lines)
-    moved_v = float(np.abs(read[:, :, 1] - read[:, :, 0]).max())
-    if moved_v > _SETTLED_V:
-        message = f"a line of {bench.cell.name} still moves by {1e3 * moved_v:.2g} mV before the read, it has not settled"
-        raise MeasuredWorseError(message, place=str(bench.corner), hint="a longer pulse_s")
-    found = fast.read(columns.products, columns.weights, columns.vth_shift_v)[columns.usable, : fast.holder.lines]
-    error_v = found - read[:, :, 1]
-    about = fast.about | {"fit_rms_v": float(np.sqrt((error_v**2).mean())), "moved_v": moved_v}
-    return dataclasses.replace(fast, about=about)
+    lines = fast.holder.lines
+    read = columns.voltage_v[columns.usable, :lines]
+    moved_v = np.abs(read[:, :, 1] - read[:, :, 0]).max(axis=1)
+    unsettled = int((moved_v > _SETTLED_V).sum())
+    drawn = columns.products[columns.usable], columns.weights[columns.usable], columns.vth_shift_v[columns.usable]
 
+    def error_v(capacitance_f: float) -> np.ndarray:
+        holder = dataclasses.replace(fast.holder, capacitance_f=capacitance_f)
+        return dataclasses.replace(fast, holder=holder).read(*drawn)[:, :lines] - read[:, :, 1]
 
-def _present(columns: Columns, lines: int) -> Float[np.ndarray, "sample line mark"]:
-    return columns.voltage_v[columns.usable, :lines]
+    def squares(logarithm: float) -> float:
+        return float((error_v(float(np.exp(logarithm))) ** 2).mean())
+
+    capacitance_f = 0.0
+    if unsettled:
+        bounds = np.log(bench.c_bit_line_f), np.log(_MOST_LINES * bench.c_bit_line_f)
+        found = minimize_scalar(squares, bounds=bounds, method="bounded", options={"xatol": 1e-5})
+        capacitance_f = float(np.exp(found.x))
+    figures = {"fit_rms_v": float(np.sqrt((error_v(capacitance_f) ** 2).mean())), "unsettled_columns": unsettled}
+    holder = dataclasses.replace(fast.holder, capacitance_f=capacitance_f)
+    return dataclasses.replace(fast, holder=holder, about=fast.about | figures)

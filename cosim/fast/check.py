@@ -81,7 +81,8 @@ class Check:
     @property
     def present(self) -> Bool[np.ndarray, " signal"]:
         """Which signals the cell has."""
-        return np.isfinite(self.end_v).any(axis=(0, 1))[[0, 1, 1]] | np.array([True, False, False])
+        second = bool(np.isfinite(self.end_v[:, :, 1]).any())
+        return np.array([True, second, second])
 
     @property
     def within(self) -> Bool[np.ndarray, "count signal"]:
@@ -101,7 +102,7 @@ class Check:
     @property
     def failed_counts(self) -> tuple[int, ...]:
         """The counts where it may not."""
-        return tuple(count for count, good in zip(self.count, self.within.all(axis=1), strict=True) if not good)
+        return tuple(count for count, good in zip(self.count, self.within, strict=True) if not good.all())
 
     @property
     def reliable_above_v(self) -> float:

@@ -13,6 +13,7 @@ from cosim.fast.column import check_arrays, impossible_states
 from cosim.fast.surface import Surface
 
 _FINE = 1001
+_STEPS, _MOST_STEPS = 40, 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +26,9 @@ class Holder:
         current_a: What the load or the clamp gives each line, in amperes, on the surface's voltage axis.
         level_v: The read-out is this less transimpedance_ohm times the line's current, in volts.
         transimpedance_ohm: 0 where the line itself is read.
+        start_v: The lines before the word line rises, in volts.
+        time_s: From the half-way point of the word line's edge to the read.
+        capacitance_f: Of a line, where it has not settled at the read; 0 where it has.
     """
 
     rows: int
@@ -32,12 +36,17 @@ class Holder:
     current_a: Float[np.ndarray, "line voltage"]
     level_v: float
     transimpedance_ohm: float
+    start_v: tuple[float, float]
+    time_s: float
+    capacitance_f: float = 0.0
 
 
 # No slots: the tables are made once, when they are first needed.
 @dataclass(frozen=True, eq=False)
 class StaticColumn:
-    """A column whose lines have settled: what holds a line gives the sum of its cells' currents.
+    """A column whose lines settle: what holds a line gives the sum of its cells' currents.
+
+    A line that is read before it has settled is followed in time: C dV/dt is what holds it less its cells' currents.
 
     Args:
         surface: Cells' coefficients, at the one word-line level.
@@ -63,11 +72,34 @@ class StaticColumn:
         check_arrays(products, weights, vth_shift_v, holder.rows, self.surface.scale_v.size, missing)
         coefficient = self.surface.coefficients(products, weights, vth_shift_v)
         cells, given, first_v, step_v = self.tables
-        found = kernels.balance(coefficient, cells, given, first_v, step_v)
+        if holder.capacitance_f:
+            found = self._relaxed(coefficient)
+        else:
+            found = kernels.balance(coefficient, cells, given, first_v, step_v)
         if holder.transimpedance_ohm:
             given_a = kernels.at(given, found, first_v, step_v)
             found = holder.level_v - holder.transimpedance_ohm * given_a
         found[:, holder.lines :] = np.nan
+        return found
+
+    def _relaxed(self, coefficient: Float[np.ndarray, "sample line component"]) -> Float[np.ndarray, "sample line"]:
+        """The lines at the read, by Runge-Kutta steps that are shorter than the fastest line's time constant."""
+        from cosim.fast import kernels
+
+        holder = self.holder
+        cells, given, first_v, step_v = self.tables
+        steep_s = -np.diff(given, axis=1).min() / step_v
+        steps = int(np.clip(np.ceil(3 * holder.time_s * steep_s / holder.capacitance_f), _STEPS, _MOST_STEPS))
+        plan = np.zeros((steps, 8))
+        plan[:, 0] = holder.time_s / steps
+        charge = np.zeros((len(coefficient), 1, 5))
+        charge[:, :, 0] = holder.capacitance_f
+        found = np.empty(coefficient.shape[:2])
+        for line in range(coefficient.shape[1]):
+            own = np.concatenate([coefficient[:, [line]], np.full((len(found), 1, 1), -1.0)], axis=2)
+            table = np.ascontiguousarray(np.c_[cells, given[line]][None])
+            start_v = np.array([holder.start_v[line]])
+            found[:, line] = kernels.integrate(own, charge, 0.0, start_v, table, first_v, step_v, plan)[:, 0, -1]
         return found
 
     @cached_property

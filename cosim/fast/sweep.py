@@ -19,14 +19,14 @@ STEP_S = 1e-6
 GAIN_OHM = 1e6
 """Volts of a probe an ampere of a line."""
 
-VOLTAGES = 61
+VOLTAGES = 73
 """Points of the bit-line axis."""
 
 OPTIONS = "method=gear reltol=1e-5 abstol=1e-13 vntol=1e-7"
 
-_LOW, _HIGH = 0.05, 1.05
+_LOW, _HIGH = -0.03, 1.05
 """Ends of the bit-line axis in units of the supply; word-line coupling lifts a line above the supply."""
-_TOP_STEPS, _EDGE_STEPS, _TURN_STEPS = 50, 14, 2
+_TOP_STEPS, _EDGE_STEPS, _TURN_STEPS = 54, 14, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,20 @@ class Sweep:
             along = currents[:, start : start + steps.size]
             start += steps.size
             line_v, unique = np.unique(line_v.round(9), return_index=True)
-            grid_v = np.clip(voltage_axis(self.vdd_v), line_v[0], line_v[-1])
-            found.append(CubicSpline(line_v, along[:, unique], axis=1)(grid_v))
+            found.append(_on_axis(line_v, along[:, unique], voltage_axis(self.vdd_v)))
         # Without a driven word line there is one ramp, and it holds for every level.
         return np.stack((found * self.levels)[: self.levels][::-1], axis=1)
+
+
+def _on_axis(
+    line_v: Float[np.ndarray, " step"],
+    currents: Float[np.ndarray, "sample step"],
+    grid_v: Float[np.ndarray, " voltage"],
+) -> Float[np.ndarray, "sample voltage"]:
+    """Currents at the axis's voltages; straight on beyond the ends of the sweep."""
+    spline = CubicSpline(line_v, currents, axis=1)
+    inside_v = np.clip(grid_v, line_v[0], line_v[-1])
+    return spline(inside_v) + spline(inside_v, 1) * (grid_v - inside_v)
 
 
 def voltage_axis(vdd_v: float) -> Float[np.ndarray, " voltage"]:
