@@ -187,7 +187,7 @@ def _fit(samples: _Samples, parasitic_f: float, devices: _Devices) -> _Fit:
     effects = _effects(samples, devices) / total_f[:, None]
     straight, own = base.shape[1], base.shape[1] + _POWERS
     prior = np.r_[np.full(own, np.inf), _priors(devices)]
-    linear_v = samples.above_v
+    linear_v, values = samples.above_v, np.zeros(prior.size)
     for _ in range(_ROUNDS):
         features = np.c_[base, linear_v**2, linear_v**3, effects]
         values = _ridge(features, samples.above_v, prior)
