@@ -181,10 +181,11 @@ def signal_moments(parts: Sequence[Samples]) -> dict[str, Moments]:
 
 
 def _place(key: str, collected: _Collected) -> Place:
-    """A point with its means on the tasks of the first round."""
+    """A point with its means on its first tasks, the same however many ran."""
     point = collected.tasks[0].point
     assert isinstance(point, ColumnPoint)
-    return Place(key, point, {name: each.mean for name, each in collected.moments(collected.upto).items()})
+    fewest = min(FEWEST_BATCHES, len(collected.tasks))
+    return Place(key, point, {name: each.mean for name, each in collected.moments(fewest).items()})
 
 
 def _size(tasks: Sequence[Task]) -> int:
