@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from cosim import hdf5
 from cosim.campaign.points import ColumnPoint
@@ -21,7 +22,7 @@ from cosim.fast.column import FastColumn
 from cosim.fast.files import FAST_COLUMN, from_content, to_content
 from cosim.spice.engine import Engine, EngineName, open_engine
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the fast column or the check of the same bench gives other figures."""
 
 CHECK_DRAWS = 20
@@ -159,6 +160,7 @@ def _table(fast: FastColumn, task: FastTask, engine: Engine) -> tuple[list[dict[
     found = check(fast, bench, engine, draws=CHECK_DRAWS, counts=counts, seed=seed)
     rows = [
         _row((n, bench.rows - n), found.bias_v[i], found.rms_v[i], float(found.usable[i]), bool(found.within[i].all()))
+        | {"mean_counts": _all(found.mean_error_counts[i]), "sigma_percent": _all(100 * found.sigma_error[i])}
         for i, n in enumerate(found.count)
     ]
     off = [_off_row(fast, bench, engine, pair, seed, found.bound_v) for pair in task.pairs]
@@ -184,13 +186,13 @@ def _off_row(
 
 
 def _row(pair: Pair, bias_v: np.ndarray, rms_v: np.ndarray, usable: float, good: bool) -> dict[str, Any]:
-    errors = {"bias_mv": [_rounded(1e3 * v) for v in bias_v], "rms_mv": [_rounded(1e3 * v) for v in rms_v]}
+    errors = {"bias_mv": _all(1e3 * bias_v), "rms_mv": _all(1e3 * rms_v)}
     return {"n_minus": pair[0], "n_plus": pair[1], **errors, "usable": usable, "good": good}
 
 
-def _rounded(value: float) -> float | None:
-    """JSON knows no NaN, and a nanovolt is enough."""
-    return round(float(value), 6) if np.isfinite(value) else None
+def _all(values: Float[np.ndarray, " signal"]) -> list[float | None]:
+    """JSON knows no NaN, and six digits behind the point are enough."""
+    return [round(float(value), 6) if np.isfinite(value) else None for value in values]
 
 
 def _judged(table: list[dict[str, Any]], bound_v: float) -> dict[str, str | int | float]:
@@ -210,7 +212,7 @@ def _judged(table: list[dict[str, Any]], bound_v: float) -> dict[str, str | int 
     figures: dict[str, str | int | float] = {"level": level, "l2_table": json.dumps(table)}
     figures |= {"l2_bound_mv": round(1e3 * bound_v, 6), "l2_draws": CHECK_DRAWS}
     figures |= {"l2_reason": reason} if reason else {}
-    for name in ("bias_mv", "rms_mv"):
-        values = [abs(v) for row in (good if level == "L2" else table) for v in row[name] if v is not None]
+    for name in ("bias_mv", "rms_mv", "mean_counts", "sigma_percent"):
+        values = [abs(v) for row in (good if level == "L2" else table) for v in row.get(name, ()) if v is not None]
         figures |= {f"l2_{name}": max(values)} if values else {}
     return figures

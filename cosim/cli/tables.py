@@ -53,14 +53,19 @@ def family_lines(family: SurrogateFamily) -> list[str]:
 
 
 def _fast_lines(family: SurrogateFamily) -> list[str]:
-    """What the fast column was found to err, where it was tried."""
-    lines: list[str] = []
-    for point, level in zip(family.points, family.levels, strict=False):
-        if "l2_rms_mv" in level:
-            reason = f"; the full circuit was used: {level['l2_reason']}" if "l2_reason" in level else ""
-            bias, rms = level.get("l2_bias_mv"), level["l2_rms_mv"]
-            lines.append(f"{point}: fast column against the full one {bias} mV bias, {rms} mV rms{reason}")
-    return lines
+    """The worst errors of each operating point's fast column against the full one, on the same draws."""
+    header = ["fast column against the full one", "bias, mV", "rms, mV", "bound, mV", "mean, counts", "sigma, %", ""]
+    names = ("l2_bias_mv", "l2_rms_mv", "l2_bound_mv", "l2_mean_counts", "l2_sigma_percent")
+    rows = [
+        [str(point), *(_number(level.get(name)) for name in names), str(level.get("l2_reason", ""))]
+        for point, level in zip(family.points, family.levels, strict=False)
+        if level.get("l2_bound_mv") or level.get("l2_reason")
+    ]
+    return table(rows, header) if rows else []
+
+
+def _number(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "-"
 
 
 def _between_lines(family: SurrogateFamily) -> list[str]:
