@@ -32,8 +32,8 @@ class LayerTrace:
 
     sums: Int32[np.ndarray, "image column *map"]
     fraction_bits: int
-    signs: Int8[np.ndarray, "image column *map"] | None
-    reals: Float32[np.ndarray, "image column *map"] | None = None
+    signs: Int8[np.ndarray, "image column *pooled"] | None
+    reals: Float32[np.ndarray, "image column *pooled"] | None = None
 
 
 def trace(
