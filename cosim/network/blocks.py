@@ -11,9 +11,10 @@ from jaxtyping import Float32, Int32, Int64, Shaped, UInt8, UInt64
 from cosim.network import kernels, map_kernels
 from cosim.network.counter import image_keys
 from cosim.network.layers import Residual
-from cosim.network.packing import words_for
+from cosim.network.packing import aligned, words_for
 from cosim.network.program import Mode, Program, Step
 
+_AT_ONCE = 512  # Columns whose codes are drawn in one go: they fit in the first-level cache.
 _NO_SHORTCUT = np.empty((0, 0), np.float32)
 
 
@@ -86,12 +87,15 @@ def read_sums(
     layout, tables = step.layout, step.tables
     mapping = layout.mapping
     lines = layout.lines(maps)
-    sums = np.empty((len(lines), layout.weights.shape[1]), np.int32)
+    columns = layout.weights.shape[1]
+    sums = aligned((len(lines), columns), np.int32)
     common = (lines, mapping.kind, layout.active, layout.weights)
     if tables is None:
         kernels.ideal_sums(*common, sums)
     elif mode == "iid":
-        kernels.iid_sums(*common, mapping.words, tables.start, tables.alias, keys, sums)
+        at_once = (max(1, _AT_ONCE // columns), columns)
+        work = [aligned(at_once, dtype) for dtype in (np.uint32, np.uint32, np.uint64)]
+        kernels.iid_sums(*common, mapping.words, tables.start, tables.alias, keys, sums, *work)
     elif tables.stairs is None:
         kernels.nominal_sums(*common, mapping.words, tables.start, tables.nominal, sums)
     else:

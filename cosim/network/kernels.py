@@ -12,11 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt64
+from jaxtyping import Int32, Int64, UInt32, UInt64
 
-from cosim.network.compiling import compiled, popcount
+from cosim.network.compiling import chosen, compiled, hash32, inlined, popcount, shifted, slot
 
-_BITS = np.uint64(64)
 _HALF = np.uint64(32)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -115,7 +114,7 @@ def nominal_stairs(
     """
     columns = weights.shape[1]
     positions = kind.shape[0]
-    counts = np.empty(columns, np.uint64)
+    counts = np.empty((1, columns), np.uint32)
     total = np.empty(columns, np.int32)
     for patch in range(lines.shape[0]):
         k = kind[patch % positions]
@@ -124,14 +123,14 @@ def nominal_stairs(
             t = table[k, array]
             if t == _OFF:
                 continue
-            _count_rows(lines, active, weights, patch, k, array * words, (array + 1) * words, counts)
+            _count_entries(lines, active, weights, patch, k, array * words, words, np.uint64(0), counts, 0)
             for s in range(0, step.shape[1], STAIRS):
                 s0, s1, s2, s3 = step[t, s], step[t, s + 1], step[t, s + 2], step[t, s + 3]
                 s4, s5, s6 = step[t, s + 4], step[t, s + 5], step[t, s + 6]
                 r0, r1, r2, r3 = rise[t, s], rise[t, s + 1], rise[t, s + 2], rise[t, s + 3]
                 r4, r5, r6 = rise[t, s + 4], rise[t, s + 5], rise[t, s + 6]
                 for column in range(columns):
-                    count = np.int32(counts[column])
+                    count = np.int32(counts[0, column])
                     total[column] += (
                         (r0 if count >= s0 else _NONE)
                         + (r1 if count >= s1 else _NONE)
@@ -153,38 +152,44 @@ def iid_sums(
     weights: UInt64[np.ndarray, "line column"],
     words: int,
     start: Int64[np.ndarray, "kind array"],
-    alias: Int64[np.ndarray, "entry slot"],
+    alias: UInt64[np.ndarray, "entry slot"],
     keys: UInt64[np.ndarray, " image"],
     sums: Int32[np.ndarray, "patch column"],
+    places: UInt32[np.ndarray, "slot column"],
+    draws: UInt32[np.ndarray, "slot column"],
+    found: UInt64[np.ndarray, "slot column"],
 ) -> None:
-    """Fill `sums` with the fixed-point sums of the centroids of codes drawn afresh for every partial sum."""
+    """Fill `sums` with the fixed-point sums of the centroids of codes drawn afresh for every partial sum.
+
+    `places`, `draws` and `found` are working memory for some sub-arrays at once.
+    """
     columns = weights.shape[1]
-    positions, arrays = kind.shape[0], start.shape[1]
-    entries = alias.ravel()
-    bits = np.uint64(popcount(np.uint64(alias.shape[1] - 1)))
-    counts = np.empty(columns, np.uint64)
-    draws = np.empty(columns, np.uint32)
-    total = np.empty(columns, np.int64)
+    positions, arrays, most = kind.shape[0], start.shape[1], places.shape[0]
+    entries, flat_places, flat_found = alias.ravel(), places.ravel(), found.ravel()
+    total = np.empty(columns, np.int32)
+    bits = np.uint32(popcount(np.uint64(alias.shape[1] - 1)))
     for patch in range(lines.shape[0]):
         position = patch % positions
         k = kind[position]
         total[:] = 0
-        for array in range(arrays):
-            if start[k, array] == _OFF:
-                continue
-            _count_rows(lines, active, weights, patch, k, array * words, (array + 1) * words, counts)
-            counter = (position * arrays + array) * columns + 1
-            state = keys[patch // positions] + np.uint64(counter) * _GOLDEN
-            _draw(state, np.uint64(start[k, array]), bits, counts, draws)
-            for column in range(columns):
-                counts[column] = np.uint64(entries[counts[column]])
-            for column in range(columns):
-                # Own code below the threshold, alias from there on; shifts that extend the sign.
-                entry = np.int64(counts[column])
-                own = draws[column] < np.uint32(entry)
-                total[column] += ((entry << 16) >> 48) if own else (entry >> 48)
+        array = 0
+        while array < arrays:
+            used = 0
+            while array < arrays and used < most:
+                if start[k, array] != _OFF:
+                    key = _mix(keys[patch // positions] + np.uint64(position * arrays + array + 1) * _GOLDEN)
+                    entry = np.uint64(start[k, array])  # A signed number and a word would add up to a float.
+                    _count_entries(lines, active, weights, patch, k, array * words, words, entry, places, used)
+                    _draw(np.uint32(key), np.uint32(key >> _HALF), bits, places, draws, used)
+                    used += 1
+                array += 1
+            for place in range(used * columns):
+                flat_found[place] = entries[flat_places[place]]
+            for i in range(used):
+                for column in range(columns):
+                    total[column] = chosen(total[column], found[i, column], draws[i, column])
         for column in range(columns):
-            sums[patch, column] = np.int32(total[column])
+            sums[patch, column] = total[column]
 
 
 @compiled
@@ -212,7 +217,7 @@ def count_histogram(
                 histogram[first + counts[column]] += 1
 
 
-@compiled
+@inlined
 def _count_rows(
     lines: UInt64[np.ndarray, "patch line"],
     active: UInt64[np.ndarray, "kind line"],
@@ -233,19 +238,48 @@ def _count_rows(
             counts[column] += popcount((inputs ^ weights[line, column]) & on)
 
 
-@compiled
-def _draw(
-    state: Any,
+@inlined
+def _mix(word: Any) -> Any:
+    """The finalizer of splitmix64, as in `cosim.network.counter.mix`."""
+    word = (word ^ (word >> np.uint64(30))) * _FIRST
+    word = (word ^ (word >> np.uint64(27))) * _SECOND
+    return word ^ (word >> np.uint64(31))
+
+
+@inlined
+def _count_entries(
+    lines: UInt64[np.ndarray, "patch line"],
+    active: UInt64[np.ndarray, "kind line"],
+    weights: UInt64[np.ndarray, "line column"],
+    patch: int,
+    kind: Any,
+    first: int,
+    words: int,
     start: Any,
-    bits: Any,
-    counts: UInt64[np.ndarray, " column"],
-    draws: Any,
+    places: UInt32[np.ndarray, "slot column"],
+    used: int,
 ) -> None:
-    """Turn `counts` into positions of alias entries by a hash's top bits; `draws` are its next 32 bits."""
-    for column in range(counts.shape[0]):
-        word = state + np.uint64(column) * _GOLDEN
-        word = (word ^ (word >> np.uint64(30))) * _FIRST
-        word = (word ^ (word >> np.uint64(27))) * _SECOND
-        word = word ^ (word >> np.uint64(31))
-        counts[column] = ((start + counts[column]) << bits) | (word >> (_BITS - bits))
-        draws[column] = np.uint32((word << bits) >> _HALF)
+    """As `_count_rows`, in 32 bits and counted from `start`."""
+    inputs, on = lines[patch, first], active[kind, first]
+    for column in range(weights.shape[1]):
+        places[used, column] = np.uint32(start + popcount((inputs ^ weights[first, column]) & on))
+    for line in range(first + 1, first + words):
+        inputs, on = lines[patch, line], active[kind, line]
+        for column in range(weights.shape[1]):
+            places[used, column] += np.uint32(popcount((inputs ^ weights[line, column]) & on))
+
+
+@inlined
+def _draw(
+    low: Any,
+    high: Any,
+    bits: Any,
+    places: UInt32[np.ndarray, "slot column"],
+    draws: UInt32[np.ndarray, "slot column"],
+    used: int,
+) -> None:
+    """Turn entries into places of alias slots by a hash's top bits; `draws` are its other bits, moved up."""
+    for column in range(places.shape[1]):
+        word = hash32(low, high, column)
+        places[used, column] = slot(places[used, column], bits, word)
+        draws[used, column] = shifted(word, bits)

@@ -12,7 +12,7 @@ from cosim.network import map_kernels
 from cosim.network.binary_layers import ConvLayer, DenseLayer
 from cosim.network.layers import Network
 from cosim.network.mapping import Mapping, Order, Runs, map_window, moves_nothing, runs, to_arrays
-from cosim.network.packing import pack_bits, unpack_bits
+from cosim.network.packing import aligned, pack_bits, unpack_bits
 from cosim.network.window import Window
 
 _ARRAYS_MAX = 2**15
@@ -69,12 +69,14 @@ def lay_out(layer: DenseLayer, mapping: Mapping) -> Layout:
     """A layer in the sub-arrays of a mapping of its window."""
     window = mapping.window
     weights = to_arrays(window_order(layer, window), mapping).reshape(layer.out_features, -1)
+    by_line = aligned(weights.T.shape, np.uint64)
+    by_line[:] = weights.T
     return Layout(
         mapping=mapping,
         pixels=window.pixels(),
         runs=None if moves_nothing(mapping) else runs(mapping),
         active=mapping.active.reshape(len(mapping.active), -1),
-        weights=np.ascontiguousarray(weights.T),
+        weights=by_line,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, UInt64
 
 from cosim.network.alias import alias_entries
 from cosim.network.kernels import STAIRS
@@ -52,7 +52,7 @@ class ReadTables:
     start: Int64[np.ndarray, "kind array"]
     nominal: Int32[np.ndarray, " entry"]
     stairs: Stairs | None
-    alias: Int64[np.ndarray, "entry slot"]
+    alias: UInt64[np.ndarray, "entry slot"]
     fraction_bits: int
 
 
@@ -66,7 +66,7 @@ def read_tables(by_n_active: Mapping[int, Readout], mapping: RowMapping) -> Read
         start=table_starts(mapping),
         nominal=np.concatenate(nominal),
         stairs=_stairs(nominal, mapping),
-        alias=alias.view(np.int64),
+        alias=alias,
         fraction_bits=kinds[0].fraction_bits,
     )
 

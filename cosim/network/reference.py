@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int8, Int32, Int64, Shaped, UInt8, UInt64
 
 from cosim.errors import InputError
 from cosim.network.alias import alias_entries, slot_bits
-from cosim.network.counter import GOLDEN, image_keys, mix
+from cosim.network.counter import column_words, image_keys, read_keys
 from cosim.network.fixed_point import fixed_point
 from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Residual, Threshold
 from cosim.network.layout import map_network
@@ -118,13 +118,11 @@ def draw_codes(
 ) -> Int64[np.ndarray, "image position column array"]:
     """Centroids of codes drawn from P(code | count); a readout for each position and sub-array, None for no read."""
     _, positions, columns, arrays = counts.shape
-    place = np.arange(positions)[:, None] * arrays + np.arange(arrays)
-    counter = place[:, None, :] * columns + np.arange(columns)[:, None] + 1
-    words = mix(keys[:, None, None, None] + counter.astype(np.uint64) * GOLDEN)
+    reads = np.arange(positions * arrays, dtype=np.uint64).reshape(positions, arrays)
+    words = column_words(read_keys(keys, reads), columns).transpose(0, 1, 3, 2)
     codes = max(readout.codes for line in readouts for readout in line if readout is not None)
-    bits = np.uint64(slot_bits(codes))
-    slots = words >> (np.uint64(64) - bits)
-    fractions = (words << bits) >> np.uint64(32)
+    bits = np.uint32(slot_bits(codes))
+    slots, fractions = words >> (np.uint32(32) - bits), words << bits
     drawn = np.zeros(counts.shape, np.int64)
     for position, array in np.ndindex(positions, arrays):
         readout = readouts[position][array]

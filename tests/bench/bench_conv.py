@@ -1,0 +1,96 @@
+"""Speed of one convolution, 3x3, 128 -> 128, 16x16, batch 16, one core: `pytest tests/bench/bench_conv.py`.
+
+64-row sub-arrays and 3-bit codes, against torch's fp32 `conv2d`. Times are taken in turns, the least of several.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cosim.network.blocks import read_sums
+from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Threshold, Window
+from cosim.network.packing import pack_signs
+from cosim.network.program import MODES, Mode, prepare
+from cosim.network.readout import Readout
+
+CHANNELS, SIZE, BATCH, CODES = 128, 16, 16, 8
+LIMITS: dict[Mode, float] = {"ideal": 0.15, "nominal": 0.5, "iid": 0.65}
+ROUNDS = 40
+
+
+def conv_layer(name: str, kind: Any, in_shape: tuple[int, int, int], columns: int, pad_value: Any) -> ConvLayer:
+    """A 3x3 convolution of random weights that keeps the size, with a threshold at 0."""
+    window = Window(in_shape, (3, 3), padding=(1, 1), pad_value=pad_value)
+    weights = np.random.default_rng(columns).choice(np.array([-1, 1], np.int8), (columns, window.in_features))
+    output = Threshold(np.zeros(columns, np.int32), np.ones(columns, np.int8))
+    return ConvLayer(name, kind, window.in_features, pack_signs(weights), output, window=window)
+
+
+def network(pad_value: int) -> Network:
+    """Pixels to 128 channels, the convolution that is timed, logits."""
+    first = conv_layer("first", "pixels", (1, SIZE, SIZE), CHANNELS, 0)
+    timed = conv_layer("timed", "binary", (CHANNELS, SIZE, SIZE), CHANNELS, pad_value)
+    inputs = CHANNELS * SIZE * SIZE
+    packed = pack_signs(np.ones((2, inputs), np.int8))
+    last = DenseLayer("last", "binary", inputs, packed, Affine(np.ones(2, np.float32), np.zeros(2, np.float32)))
+    return Network("bench", (first, timed, last), 2, (SIZE, SIZE))
+
+
+def readout(n_active: int) -> Readout:
+    """Three-bit codes with levels 5 counts apart and a Gaussian read of 3 counts."""
+    counts = np.arange(n_active + 1)
+    levels = n_active / 2 + 5.0 * (np.arange(CODES) - (CODES - 1) / 2)
+    weights = np.exp(-0.5 * ((counts[:, None] - levels) / 3) ** 2)
+    probability = weights / weights.sum(axis=1, keepdims=True)
+    centroid = np.round((n_active - 2 * levels) * 2**8).astype(np.int32)
+    return Readout(probability, probability.argmax(axis=1), centroid, 8)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+@pytest.mark.parametrize("pad_value", [0, 1])
+@pytest.mark.parametrize("mode", MODES)
+def test_one_convolution_against_torch(benchmark: Any, mode: Mode, pad_value: int):
+    """Layout of the patches, reads and digital sums against torch's convolution of the same inputs."""
+    import torch
+
+    torch.set_num_threads(1)
+    of = network(pad_value)
+    step = prepare(of, mode, {name: {64: readout(64)} for name in ("timed", "last")}).steps[1]
+    rng = np.random.default_rng(0)
+    signs = rng.choice(np.array([-1, 1], np.int8), (BATCH, SIZE * SIZE, CHANNELS))
+    maps, keys = pack_signs(signs), rng.integers(0, 2**64, BATCH, dtype=np.uint64)
+    values = torch.from_numpy(signs.transpose(0, 2, 1).reshape(BATCH, CHANNELS, SIZE, SIZE).astype(np.float32))
+    weights = torch.from_numpy(of.layers[1].weights.astype(np.float32)).reshape(CHANNELS, 3, 3, CHANNELS)
+    weights = weights.permute(0, 3, 1, 2).contiguous()
+
+    def ours() -> np.ndarray:
+        return read_sums(step, maps, mode, keys)
+
+    def theirs() -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.nn.functional.conv2d(values, weights, padding=1)
+
+    if mode == "ideal" and pad_value == 0:
+        expected = theirs().permute(0, 2, 3, 1).reshape(-1, CHANNELS).numpy()
+        np.testing.assert_array_equal(ours(), expected)
+    ours(), theirs()
+    times = np.array([(seconds(ours), seconds(theirs)) for _ in range(ROUNDS)])
+    best, best_torch = map(float, times.min(axis=0))
+    benchmark.extra_info |= {
+        "ours_ms": round(best * 1e3, 3),
+        "torch_ms": round(best_torch * 1e3, 3),
+        "ratio": round(best / best_torch, 3),
+    }
+    benchmark.pedantic(ours, rounds=3)
+    print(f"\n{mode}, padding {pad_value}: {benchmark.extra_info}")
+    assert best / best_torch <= LIMITS[mode]
