@@ -65,7 +65,7 @@ def column_words(keys: UInt64[np.ndarray, "*read"], columns: int) -> UInt32[np.n
     """The 32 bits of every column of every read.
 
     >>> [hex(word) for word in column_words(np.array([1], np.uint64), 2)[0]]
-    []
+    ['0x688990c0', '0x9f505634']
     """
     low, high = keys.astype(np.uint32)[..., None], (keys >> np.uint64(32)).astype(np.uint32)[..., None]
     word = low + np.arange(columns, dtype=np.uint32) * np.uint32(COLUMN)

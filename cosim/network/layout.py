@@ -89,3 +89,11 @@ def window_order(layer: DenseLayer, window: Window) -> UInt64[np.ndarray, "colum
         return layer.packed
     bits = unpack_bits(layer.packed, layer.in_features).reshape(layer.out_features, window.channels, window.taps)
     return pack_bits(bits.transpose(0, 2, 1).reshape(layer.out_features, -1))
+
+
+def torch_order(layer: DenseLayer, window: Window) -> Int64[np.ndarray, " input"]:
+    """The window's number of each of the layer's inputs: `window_order` for numbers instead of bits."""
+    numbers = np.arange(window.in_features)
+    if isinstance(layer, ConvLayer) or window.taps == 1:
+        return numbers
+    return numbers.reshape(window.taps, window.channels).T.reshape(-1)
