@@ -38,6 +38,18 @@ def random_conv_network(rng: np.random.Generator, *, binary_images: bool = False
     return Network("conv", tuple(builder.layers), 3, image_shape, {"seed": "none"}, threshold)
 
 
+def one_convolution(channels: int, columns: int, pad_value: int = 0, kernel: int = 3, pixels: bool = False) -> Network:
+    """A convolution over 6x6 pixels that keeps the size, and a dense layer of two logits."""
+    window = Window((channels, 6, 6), (kernel, kernel), padding=(kernel // 2, kernel // 2), pad_value=pad_value)
+    rng = np.random.default_rng(0)
+    packed = pack_signs(random_signs(rng, columns, window.in_features))
+    output = Threshold(np.zeros(columns, "i4"), np.ones(columns, "i1"))
+    first = ConvLayer("conv", "pixels" if pixels else "binary", window.in_features, packed, output, window=window)
+    packed = pack_signs(random_signs(rng, 2, columns * 36))
+    last = DenseLayer("last", "binary", columns * 36, packed, Affine(np.ones(2, "f4"), np.ones(2, "f4")))
+    return Network("conv", (first, last), 2, (channels, 6, 6), {}, None if pixels else 128)
+
+
 def random_signs(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """+1 and -1."""
     return rng.choice(np.array([-1, 1], np.int8), shape)

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_convolutions import random_conv_network, random_signs
+from random_convolutions import one_convolution as conv
+from random_convolutions import random_conv_network
 
 from cosim.errors import InputError
 from cosim.network import reference
 from cosim.network.inference import partial_sums_per_image
-from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Threshold, Window
+from cosim.network.layers import Window
 from cosim.network.layout import lay_out, map_network
 from cosim.network.mapping import ORDERS, Order, map_window
-from cosim.network.packing import pack_signs, unpack_bits
+from cosim.network.packing import unpack_bits
 from cosim.network.partition import partition_report
 
 
@@ -35,17 +36,6 @@ def test_every_weight_sits_in_a_cell_of_its_own(seed: int, rows: int, order: Ord
         assert held == pytest.approx(layer.weights.size, rel=1e-12)
     total = sum(part.reads for part in partition_report(network, rows=rows, order=order))
     assert total == partial_sums_per_image(network, rows, order)
-
-
-def conv(channels: int, columns: int, pad_value: int = 0, kernel: int = 3) -> Network:
-    window = Window((channels, 6, 6), (kernel, kernel), padding=(kernel // 2, kernel // 2), pad_value=pad_value)
-    rng = np.random.default_rng(0)
-    packed = pack_signs(random_signs(rng, columns, window.in_features))
-    output = Threshold(np.zeros(columns, "i4"), np.ones(columns, "i1"))
-    first = ConvLayer("conv", "binary", window.in_features, packed, output, window=window)
-    packed = pack_signs(random_signs(rng, 2, columns * 36))
-    last = DenseLayer("last", "binary", columns * 36, packed, Affine(np.ones(2, "f4"), np.ones(2, "f4")))
-    return Network("conv", (first, last), 2, (channels, 6, 6), {}, 128)
 
 
 @pytest.mark.parametrize(
