@@ -42,7 +42,7 @@ class Network:
         name: The network's name; it and the layers' names become file names: letters, digits and _ . -
         layers: One to many layers.
         classes: Number of logits.
-        image_shape: Shape of one image: (height, width), or (channel, height, width).
+        image_shape: Shape of one image: (height, width), or (height, width, channel) as in `cosim.datasets`.
         provenance: What the network was made from (data, seed, versions), free text by key.
         pixel_threshold: Where the first layer is binary: a pixel is +1 from this value on, else -1.
     """
@@ -88,9 +88,9 @@ class Network:
 
     @property
     def map_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        shape = (1, 1, 1, *self.image_shape)[-3:]
-        return shape[0], shape[1], shape[2]
+        """Channels, height and width of an image, as of any map."""
+        height, width, channels = (*self.image_shape, 1, 1)[:3]
+        return channels, height, width
 
     def source(self, position: int) -> int:
         """The position of the layer whose output the layer at `position` takes; `IMAGE` for the first.

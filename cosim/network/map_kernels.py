@@ -46,14 +46,14 @@ def pack_pixels(
     threshold: int,
     maps: UInt64[np.ndarray, "image pixel word"],
 ) -> None:
-    """Fill `maps` with the bits value >= threshold; an image's values lie channel by channel."""
+    """Fill `maps` with the bits value >= threshold; an image's values lie pixel by pixel."""
     pixels = maps.shape[1]
     for image in range(images.shape[0]):
         for pixel in range(pixels):
             for word in range(maps.shape[2]):
                 packed = np.uint64(0)
                 for bit in range(min(64, channels - 64 * word)):
-                    on = images[image, (64 * word + bit) * pixels + pixel] >= threshold
+                    on = images[image, pixel * channels + 64 * word + bit] >= threshold
                     packed |= np.uint64(on) << np.uint64(bit)
                 maps[image, pixel, word] = packed
 
@@ -67,7 +67,6 @@ def gather_pixels(
 ) -> None:
     """Fill `patches` with the pixel values of every patch, kernel position by kernel position, 0 in the padding."""
     positions, taps = pixels.shape
-    size = images.shape[1] // channels
     for image in range(images.shape[0]):
         for position in range(positions):
             patch = image * positions + position
@@ -75,7 +74,7 @@ def gather_pixels(
                 pixel = pixels[position, tap]
                 for channel in range(channels):
                     inside = pixel >= 0
-                    value = images[image, channel * size + pixel] if inside else np.uint8(0)
+                    value = images[image, pixel * channels + channel] if inside else np.uint8(0)
                     patches[patch, tap * channels + channel] = value
 
 

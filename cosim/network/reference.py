@@ -220,6 +220,9 @@ def _inputs(
         signs = traces[network.source(position)].signs
         assert signs is not None
         values = signs
+    if position == 0 and isinstance(network.layers[0], ConvLayer):
+        channels, height, width = window.in_shape
+        return values.reshape(len(images), height, width, channels).transpose(0, 3, 1, 2)
     return values.reshape(len(images), *window.in_shape)
 
 

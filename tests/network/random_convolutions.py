@@ -34,7 +34,7 @@ def random_conv_network(rng: np.random.Generator, *, binary_images: bool = False
         builder.dense(int(rng.integers(1, most)), last=False)
     builder.dense(3, last=True)
     threshold = int(rng.integers(1, 256)) if binary_images else None
-    image_shape = shape[1:] if shape[0] == 1 and rng.random() < 0.5 else shape
+    image_shape = shape[1:] if shape[0] == 1 and rng.random() < 0.5 else (*shape[1:], shape[0])
     return Network("conv", tuple(builder.layers), 3, image_shape, {"seed": "none"}, threshold)
 
 
@@ -47,7 +47,7 @@ def one_convolution(channels: int, columns: int, pad_value: int = 0, kernel: int
     first = ConvLayer("conv", "pixels" if pixels else "binary", window.in_features, packed, output, window=window)
     packed = pack_signs(random_signs(rng, 2, columns * 36))
     last = DenseLayer("last", "binary", columns * 36, packed, Affine(np.ones(2, "f4"), np.ones(2, "f4")))
-    return Network("conv", (first, last), 2, (channels, 6, 6), {}, None if pixels else 128)
+    return Network("conv", (first, last), 2, (6, 6, channels), {}, None if pixels else 128)
 
 
 def random_signs(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -30,7 +30,7 @@ def network() -> Network:
     builder.convolution()
     builder.block()
     builder.dense(10, last=True)
-    return Network("conv", tuple(builder.layers), 10, (3, 9, 8))
+    return Network("conv", tuple(builder.layers), 10, (9, 8, 3))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_positions_and_images_draw_independently():
     """A map of one value, where every position and every image has the same counts."""
     network = one_convolution(64, 40, pad_value=1)
     readouts = random_readouts(network, np.random.default_rng(0))
-    sums = trace(network, np.full((50, 64, 6, 6), 200, np.uint8), mode="iid", readouts=readouts)[0].sums.astype(float)
+    sums = trace(network, np.full((50, 6, 6, 64), 200, np.uint8), mode="iid", readouts=readouts)[0].sums.astype(float)
     centred = (sums - sums.mean(axis=(0, 2, 3), keepdims=True)) / sums.std(axis=(0, 2, 3), keepdims=True)
     for first, second in (
         (centred[1:], centred[:-1]),
@@ -94,11 +94,11 @@ def test_sampled_codes_follow_the_table_of_their_number_of_active_rows():
     assert mapping.arrays == 1
     assert mapping.kinds == (20, 30, 45)
     rng = np.random.default_rng(8)
-    images = rng.integers(0, 256, (400, 5, 6, 6), dtype=np.uint8)
+    images = rng.integers(0, 256, (400, 6, 6, 5), dtype=np.uint8)
     tables = random_readouts(network, rng)
     shown = {n: replace(t, centroid=np.arange(8, dtype=np.int32), fraction_bits=0) for n, t in tables["conv"].items()}
     read = trace(network, images, mode="iid", readouts=tables | {"conv": shown}, seed=11)[0].sums
-    signs = np.where(images >= 128, 1, -1)
+    signs = np.where(images.transpose(0, 3, 1, 2) >= 128, 1, -1)
     seen = reference.patches(signs, network.window(0))
     counts = reference.minus_counts(seen, network.layers[0].weights, mapping)[..., 0]
     codes = read.reshape(400, 60, 36).transpose(0, 2, 1)

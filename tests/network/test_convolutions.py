@@ -70,7 +70,9 @@ def test_ideal_is_the_torch_network(seed: int, binary_images: bool):
 
 def torch_forward(network: Network, images: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Sums and real outputs (logits at the end) of every layer, from torch's float32 convolutions and poolings."""
-    values = torch.from_numpy(images.reshape(-1, *network.map_shape).astype(np.float32))
+    channels, height, width = network.map_shape
+    colours = images.reshape(-1, height, width, channels)
+    values = torch.from_numpy(colours.transpose(0, 3, 1, 2).astype(np.float32))
     if network.pixel_threshold is not None:
         values = torch.where(values >= network.pixel_threshold, 1.0, -1.0)
     signs: dict[str, torch.Tensor] = {"": values}
