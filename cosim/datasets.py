@@ -1,58 +1,61 @@
-"""MNIST and Fashion-MNIST: found, verified and loaded; fetched only when asked.
+"""MNIST, Fashion-MNIST and CIFAR-10: found, verified and loaded; fetched only when asked.
 
-Looked for in this order: the folder in the environment variable COSIM_DATA (itself, or its `mnist` and
-`fashion-mnist`), the folder of Debian's package dataset-fashion-mnist, and the cache that fetch fills. Files are
-idx or idx.gz under their official names; the SHA-256 of the uncompressed bytes decides.
+Looked for in this order: the folder in the environment variable COSIM_DATA (itself, or its `mnist`, `fashion-mnist`
+and `cifar-10`), the folder of Debian's package dataset-fashion-mnist, and the cache that fetch fills. MNIST and
+Fashion-MNIST are idx or idx.gz files under their official names; the SHA-256 of the uncompressed bytes decides.
+CIFAR-10 may have any form that `cosim.cifar` knows.
 """
 
 from __future__ import annotations
 
-import http.client
 import io
 import os
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 
+from cosim import cifar
 from cosim.atomic import replace_file
+from cosim.download import Opener, Remote, download, open_https
 from cosim.errors import InputError
 from cosim.idx import IdxFile, read_idx, verified
 from cosim.text_files import reason
 
-Name = Literal["mnist", "fashion_mnist"]
+Name = Literal["mnist", "fashion_mnist", "cifar10"]
+IdxName = Literal["mnist", "fashion_mnist"]
 Split = Literal["train", "test"]
 
 SIDE = 28
 CLASSES = 10
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
-
-Opener = Callable[[str, float], Any]
-
-TIMEOUT_S = 30.0
 MIRRORS: dict[Name, tuple[str, ...]] = {
     "mnist": (
         "https://ossci-datasets.s3.amazonaws.com/mnist",
         "https://storage.googleapis.com/cvdf-datasets/mnist",
     ),
     "fashion_mnist": ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",),
+    "cifar10": ("https://www.cs.toronto.edu/~kriz",),
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Images:
-    """One split of a data set: grey values 0 to 255 (white on black) and classes 0 to 9."""
+    """One split of a data set.
+
+    Args:
+        images: Values 0 to 255: grey, white on black, (image, row, column), or colours, (image, row, column, channel).
+        labels: Classes from 0.
+    """
 
     name: str
     split: str
-    images: UInt8[np.ndarray, "image 28 28"]
-    labels: UInt8[np.ndarray, " image"]
+    images: UInt8[np.ndarray, "image row column *channel"]
+    labels: Integer[np.ndarray, " image"]
 
 
 def load_images(name: Name, split: Split) -> Images:
@@ -62,8 +65,14 @@ def load_images(name: Name, split: Split) -> Images:
         InputError: The files are not found (the message says how to get them), or one is cut short, of the wrong
             size or not the official one.
     """
+    name, split = _known(name), _known_split(split)
+    if name == "cifar10":
+        found = cifar.load_batches(split, list(_folders(name)))
+        if found is None:
+            raise InputError(f"{name}: no {split} batches are found", hint=_GET[name])
+        return Images(name, split, *found)
     arrays: list[np.ndarray] = []
-    for file in FILES[_known(name)][_known_split(split)]:
+    for file in FILES[name][split]:
         values = np.frombuffer(_found(name, file), np.uint8, offset=len(file.header)).reshape(file.shape)
         arrays.append(values)
     if arrays[1].max() >= CLASSES:
@@ -72,7 +81,7 @@ def load_images(name: Name, split: Split) -> Images:
 
 
 def fetch(name: Name, *, mirrors: Sequence[str] | None = None, opener: Opener | None = None) -> Iterator[str]:
-    """Fetch the four files of a data set into the cache; yields a line a file. What is there and right stays.
+    """Fetch the official files of a data set into the cache; yields a line a file. What is there and right stays.
 
     Args:
         name: The data set.
@@ -82,21 +91,22 @@ def fetch(name: Name, *, mirrors: Sequence[str] | None = None, opener: Opener | 
     Raises:
         InputError: No mirror gave the official file, or the cache cannot be written.
     """
-    folder = cache_folder(_known(name))
+    name = _known(name)
+    folder = cache_folder(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot be made: {reason(error)}", place=str(folder)) from error
-    for file in (file for pair in FILES[name].values() for file in pair):
-        path = folder / f"{file.filename}.gz"
+    for file in _remotes(name):
+        path = folder / file.filename
         if _is_right(path, file):
             yield f"{path}: there already"
         else:
-            replace_file(path, _download(file, MIRRORS[name] if mirrors is None else mirrors, opener or _open_https))
+            replace_file(path, download(file, MIRRORS[name] if mirrors is None else mirrors, opener or open_https))
             yield f"{path}: fetched and verified"
 
 
-def candidates(name: Name, file: IdxFile) -> Iterator[Path]:
+def candidates(name: IdxName, file: IdxFile) -> Iterator[Path]:
     """Existing files that may be the wanted one, the best source first."""
     for folder in _folders(name):
         for path in (folder / file.filename, folder / f"{file.filename}.gz"):
@@ -120,7 +130,7 @@ def _split(prefix: str, count: int, images: str, labels: str) -> tuple[IdxFile, 
     )
 
 
-FILES: dict[Name, dict[Split, tuple[IdxFile, IdxFile]]] = {
+FILES: dict[IdxName, dict[Split, tuple[IdxFile, IdxFile]]] = {
     "mnist": {
         "train": _split(
             "train",
@@ -155,15 +165,17 @@ _GET = {
     "mnist": "run `cosim data fetch mnist`, or point COSIM_DATA at a folder with the idx files",
     "fashion_mnist": "run `cosim data fetch fashion_mnist` or `apt-get install dataset-fashion-mnist`, or point "
     "COSIM_DATA at a folder with the idx files",
+    "cifar10": "run `cosim data fetch cifar10`, or point COSIM_DATA at a folder with the official batches or their "
+    "archive",
 }
 _SUBFOLDERS = {"mnist": ("mnist", "MNIST/raw"), "fashion_mnist": ("fashion-mnist", "fashion_mnist", "FashionMNIST/raw")}
 
 
 def _known(name: str) -> Name:
-    for known in FILES:
+    for known in get_args(Name):
         if name == known:
             return known
-    raise InputError(f"unknown data set {name!r}", hint=f"known: {', '.join(FILES)}")
+    raise InputError(f"unknown data set {name!r}", hint=f"known: {', '.join(get_args(Name))}")
 
 
 def _known_split(split: str) -> Split:
@@ -175,14 +187,14 @@ def _known_split(split: str) -> Split:
 def _folders(name: Name) -> Iterator[Path]:
     base = os.environ.get("COSIM_DATA")
     if base:
-        yield from (Path(base) / subfolder for subfolder in _SUBFOLDERS[name])
+        yield from (Path(base) / subfolder for subfolder in _SUBFOLDERS.get(name, ()))
         yield Path(base)
     if name == "fashion_mnist":
         yield DEBIAN_FOLDER
     yield cache_folder(name)
 
 
-def _found(name: Name, file: IdxFile) -> bytes:
+def _found(name: IdxName, file: IdxFile) -> bytes:
     """The bytes of the first file found; the other data set's file, of the same name, is passed over."""
     shared = Path(os.environ.get("COSIM_DATA") or os.devnull)
     for path in candidates(name, file):
@@ -194,7 +206,7 @@ def _found(name: Name, file: IdxFile) -> bytes:
     raise InputError(f"{name}: {file.filename} is not found", hint=_GET[name])
 
 
-def _is_of_another(path: Path, name: Name, file: IdxFile) -> bool:
+def _is_of_another(path: Path, name: IdxName, file: IdxFile) -> bool:
     twins = [twin for other, splits in FILES.items() if other != name for pair in splits.values() for twin in pair]
     for twin in (twin for twin in twins if twin.filename == file.filename):
         try:
@@ -207,42 +219,21 @@ def _is_of_another(path: Path, name: Name, file: IdxFile) -> bool:
 # --- Fetching ---
 
 
-class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    """Follows a redirection only where it stays encrypted."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if not newurl.startswith("https://"):
-            raise urllib.error.URLError(f"redirected to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+def _remotes(name: Name) -> list[Remote]:
+    if name == "cifar10":
+        return [Remote(cifar.ARCHIVES[0], cifar.LARGEST_ARCHIVE, cifar.verify_archive)]
+    return [_remote(file) for pair in FILES[name].values() for file in pair]
 
 
-def _open_https(address: str, timeout_s: float) -> Any:
-    if not address.startswith("https://"):
-        raise InputError("expected an https address", place=address)
-    return urllib.request.build_opener(_HttpsOnly).open(address, timeout=timeout_s)
+def _remote(file: IdxFile) -> Remote:
+    # gzip adds at most a header and a few bytes a block.
+    largest = file.size_bytes + file.size_bytes // 1000 + 1024
+    return Remote(f"{file.filename}.gz", largest, lambda raw, place: verified(io.BytesIO(raw), file, place=place))
 
 
-def _download(file: IdxFile, mirrors: Sequence[str], opener: Opener) -> bytes:
-    """The gzipped official file from the first mirror that has it."""
-    refusals: list[str] = []
-    for mirror in mirrors:
-        address = f"{mirror}/{file.filename}.gz"
-        try:
-            with opener(address, TIMEOUT_S) as answer:
-                # gzip adds at most a header and a few bytes a block; anything larger is not the official file.
-                raw = answer.read(file.size_bytes + file.size_bytes // 1000 + 1024)
-            verified(io.BytesIO(raw), file, place=address)
-            return raw
-        except InputError as error:
-            refusals.append(str(error))
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            refusals.append(f"{address}: {reason(error)}")
-    raise InputError(f"{file.filename} could not be fetched: {'; '.join(refusals)}", hint="is the network there?")
-
-
-def _is_right(path: Path, file: IdxFile) -> bool:
+def _is_right(path: Path, file: Remote) -> bool:
     try:
-        read_idx(path, file)
-    except InputError:
+        file.verify(path.read_bytes(), str(path))
+    except (InputError, OSError):
         return False
     return True

@@ -17,6 +17,7 @@ import pytest
 
 from cosim import datasets
 from cosim.datasets import FILES, IdxFile, fetch, load_images
+from cosim.download import HttpsOnly
 from cosim.errors import InputError
 from cosim.idx import read_idx
 
@@ -231,7 +232,7 @@ def test_fetch_refuses_a_wrong_file_and_keeps_nothing(
     contents = small(monkeypatch)["mnist"]
     name = "train-images-idx3-ubyte"
     put(folder, {**contents, name: contents[name][:-1] + b"?"})
-    with pytest.raises(InputError, match=f"{name} could not be fetched: .*not the official file"):
+    with pytest.raises(InputError, match=f"{name}.gz could not be fetched: .*not the official file"):
         list(fetch("mnist", mirrors=[address], opener=plain))
     put(folder, {**contents, name: contents[name] + bytes(10**6)})
     with pytest.raises(InputError, match="could not be fetched"):
@@ -248,7 +249,7 @@ def test_fetch_is_https_only(server: tuple[str, Path]) -> None:
 
 
 def test_redirections_stay_encrypted() -> None:
-    redirects = datasets._HttpsOnly()
+    redirects = HttpsOnly()
     request = urllib.request.Request("https://a.example/x")
     with pytest.raises(OSError, match="not https"):
         redirects.redirect_request(request, None, 302, "Found", {}, "http://a.example/x")

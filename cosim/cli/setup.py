@@ -10,12 +10,12 @@ from cyclopts import Parameter
 from cosim.cli.console import note, show
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
-DATASETS: tuple[Literal["mnist", "fashion_mnist"], ...] = ("mnist", "fashion_mnist")
+DATASETS: tuple[Literal["mnist", "fashion_mnist", "cifar10"], ...] = ("mnist", "fashion_mnist", "cifar10")
 
 
 def data(
     action: Literal["check", "fetch"] = "check",
-    name: Literal["mnist", "fashion_mnist", "all"] = "all",
+    name: Literal["mnist", "fashion_mnist", "cifar10", "all"] = "all",
     /,
     *,
     json: Json = False,

@@ -1,4 +1,4 @@
-"""kill -9 at any moment, and the next run ends at the same bits; Ctrl-C leaves nothing behind."""
+"""kill -9 at any moment, and the next run ends at the same bits; Ctrl-C and SIGTERM leave nothing behind."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def test_killed_anywhere_and_resumed_gives_the_same_bits(
     assert hash_of(run) == hash_of(tmp_path / "undisturbed")
 
 
-def test_ctrl_c_stops_at_once_and_cleans_up(
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_stop_at_once_and_clean_up(
+    sent: signal.Signals,
     tiny_recipe: Callable[..., Path],
     start: Callable[..., subprocess.Popen[str]],
     cosim: Callable[..., subprocess.CompletedProcess[str]],
@@ -100,7 +102,7 @@ def test_ctrl_c_stops_at_once_and_cleans_up(
     wait_for(lambda: shards(run) >= 1, process)
     assert workers_in(tmp_path / "temporary")
     began = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     out, said = process.communicate(timeout=30)
     assert time.monotonic() - began < 5
     assert process.returncode == 130
