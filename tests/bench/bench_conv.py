@@ -1,4 +1,4 @@
-"""Speed of one convolution, 3x3, 128 -> 128, 16x16, batch 16, one core: `pytest tests/bench/bench_conv.py`.
+"""Speed of convolutions, one core: `pytest tests/bench/bench_conv.py`. One is 3x3, 128 -> 128, 16x16, batch 16.
 
 64-row sub-arrays and 3-bit codes, against torch's fp32 `conv2d`. Times are taken in turns, the least of several.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cosim.network.blocks import read_sums
-from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Threshold, Window
+from cosim.network.inference import forward
+from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Pool, Threshold, Window
+from cosim.network.layout import map_network
 from cosim.network.packing import pack_signs
 from cosim.network.program import MODES, Mode, prepare
 from cosim.network.readout import Readout
@@ -94,3 +97,74 @@ def test_one_convolution_against_torch(benchmark: Any, mode: Mode, pad_value: in
     benchmark.pedantic(ours, rounds=3)
     print(f"\n{mode}, padding {pad_value}: {benchmark.extra_info}")
     assert best / best_torch <= LIMITS[mode]
+
+
+VGG = ((128, False), (128, True), (256, False), (256, True), (512, False), (512, True))
+"""Columns of the 3x3 convolutions of the field's VGG for CIFAR-10, and whether a 2x2 max pooling follows."""
+
+
+def vgg(width: float = 1.0) -> Network:
+    """128-128-256-256-512-512 convolutions and 1024-1024-10 dense layers, random weights, thresholds at 0."""
+    rng = np.random.default_rng(0)
+    shape, layers = (3, 32, 32), list[DenseLayer]()
+    for index, (columns, pooled) in enumerate(VGG):
+        kind = "binary" if index else "pixels"
+        layer = conv_layer(f"conv{index}", kind, shape, int(columns * width), 0)
+        pool = Pool((2, 2), (2, 2)) if pooled else None
+        layers.append(replace(layer, pool=pool))
+        shape = layers[-1].out_shape
+    inputs = int(np.prod(shape))
+    for index, columns in enumerate((int(1024 * width), int(1024 * width), 10)):
+        packed = pack_signs(rng.choice(np.array([-1, 1], np.int8), (columns, inputs)))
+        output = Threshold(np.zeros(columns, np.int32), np.ones(columns, np.int8))
+        if columns == 10:
+            output = Affine(np.ones(columns, np.float32), np.zeros(columns, np.float32))
+        layers.append(DenseLayer(f"dense{index}", "binary", inputs, packed, output))
+        inputs = columns
+    return Network("vgg", tuple(layers), 10, (32, 32, 3))
+
+
+def torch_vgg(of: Network) -> Any:
+    """The same network in fp32: convolution, pooling, sign."""
+    import torch
+    from torch import nn
+
+    class Sign(nn.Module):
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return torch.sign(values)
+
+    modules: list[nn.Module] = []
+    for layer in of.layers:
+        if isinstance(layer, ConvLayer):
+            modules.append(nn.Conv2d(layer.window.channels, layer.out_features, 3, padding=1, bias=False))
+            modules += [nn.MaxPool2d(2)] if layer.pool else []
+        else:
+            modules += [nn.Flatten(), nn.Linear(layer.in_features, layer.out_features, bias=False)]
+        modules.append(Sign())
+    return nn.Sequential(*modules[:-1]).eval()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_full_width_vgg(benchmark: Any, mode: Mode):
+    """Milliseconds an image on one core; torch takes its images in batches of 32."""
+    import torch
+
+    torch.set_num_threads(1)
+    of, images = vgg(), np.random.default_rng(1).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
+    model, values = torch_vgg(of), torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32))
+    tables = {name: {n: readout(n) for n in mapping.kinds} for name, mapping in map_network(of, 64).items()}
+
+    def ours() -> np.ndarray:
+        return forward(of, images, mode=mode, readouts=tables, threads=1)
+
+    def theirs() -> torch.Tensor:
+        with torch.inference_mode():
+            return model(values)
+
+    ours(), theirs()
+    times = np.array([(seconds(ours), seconds(theirs)) for _ in range(5)])
+    best, best_torch = map(float, times.min(axis=0) * 1e3 / len(images))
+    benchmark.extra_info |= {"ours_ms": round(best, 3), "torch_ms": round(best_torch, 3)}
+    benchmark.pedantic(ours, rounds=1)
+    print(f"\nVGG, {mode}: {benchmark.extra_info}")
+    assert best <= best_torch
