@@ -200,12 +200,17 @@ def partial_sums_per_image(network: Network, rows: int = DEFAULT_ROWS, order: Or
     return sum(mappings[layer.name].reads * layer.out_features for layer in network.binary_layers)
 
 
+def block_size(program: Program) -> int:
+    """How many images are sent through the network at once."""
+    return min(BLOCK_IMAGES, max(1, BLOCK_BYTES // program.bytes_per_image))
+
+
 def _over_blocks(work: Callable[[slice], T], images: int, threads: int | None, program: Program) -> Iterator[T]:
     """The results of `work` over blocks of images, in order; the kernels let threads run at once."""
     count = usable_cores() if threads is None else threads
     if count < 1:
         raise InputError(f"threads must be positive, got {threads}")
-    size = min(BLOCK_IMAGES, max(1, BLOCK_BYTES // program.bytes_per_image))
+    size = block_size(program)
     parts = [slice(start, min(start + size, images)) for start in range(0, images, size)]
     if count == 1 or len(parts) == 1:
         yield from map(work, parts)
