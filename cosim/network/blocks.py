@@ -50,6 +50,7 @@ def run_block(program: Program, images: UInt8[np.ndarray, "image value"], first_
             assert inputs is not None  # Network has checked it.
             sums = read_sums(step, inputs, program.mode, keys)
         shortcut = None if step.shortcut is None else held[step.shortcut].reals
+        sums = _added_up(sums, step.layer.weight_bits)
         output = _finish(step, inputs, sums.reshape(len(images), -1, sums.shape[1]), shortcut)
         held[step.position] = output
         held = {each: kept for each, kept in held.items() if last_use.get(each, -1) > step.position}
@@ -102,6 +103,15 @@ def read_sums(
         stairs = tables.stairs
         kernels.nominal_stairs(*common, mapping.words, stairs.table, stairs.bottom, stairs.step, stairs.rise, sums)
     return sums
+
+
+def _added_up(sums: Int32[np.ndarray, "patch column"], bits: int) -> Int32[np.ndarray, "patch output"]:
+    """The columns of the bits of a weight, each worth twice the one before it."""
+    by_bit = sums.reshape(len(sums), bits, -1)
+    total = by_bit[:, 0]
+    for bit in range(1, bits):
+        total = total + (by_bit[:, bit] << np.int32(bit))
+    return total
 
 
 def _binary_images(

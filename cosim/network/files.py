@@ -103,8 +103,10 @@ def _layer_datasets(layer: DenseLayer) -> dict[str, Dataset]:
     if norm is not None:
         arrays |= {f"batch_norm/{name}": getattr(norm, name) for name in ("gamma", "beta", "mean", "variance")}
         arrays["batch_norm/epsilon"] = np.array(norm.epsilon, np.float64)
-    axes = ("column", "word")
-    return {name: Dataset(a, "1", _MEANINGS[name], axes[: a.ndim]) for name, a in arrays.items()}
+    found = {name: Dataset(a, "1", _MEANINGS[name], ("column", "word")[: a.ndim]) for name, a in arrays.items()}
+    if layer.weight_bits > 1:
+        found["packed"] = Dataset(layer.packed, "1", _MEANINGS["packed"], ("bit_column", "word"))
+    return found
 
 
 def _network(content: Content) -> Network:
@@ -153,9 +155,9 @@ def _layer(
         norm = _placed(name, BatchNorm, *arrays, float(epsilon))
     packed = _array(datasets, name, "packed")
     output = _output(datasets, name, options)
+    about = (name, inputs, in_features, packed, output, norm, options.source, options.weight_bits, options.digital)
     if options.window is None:
-        return DenseLayer(name, inputs, in_features, packed, output, norm, options.source)
-    about = (name, inputs, in_features, packed, output, norm, options.source)
+        return DenseLayer(*about)
     return ConvLayer(*about, window=options.window, pool=options.pool)
 
 

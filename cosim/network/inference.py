@@ -197,7 +197,7 @@ def partial_sum_histogram(
 def partial_sums_per_image(network: Network, rows: int = DEFAULT_ROWS, order: Order = "flat") -> int:
     """The number of sub-array columns that one image reads; a sub-array whose rows are all off is not read."""
     mappings = map_network(network, rows, order)
-    return sum(mappings[layer.name].reads * layer.out_features for layer in network.binary_layers)
+    return sum(mappings[layer.name].reads * layer.columns for layer in network.binary_layers)
 
 
 def block_size(program: Program) -> int:
@@ -224,7 +224,7 @@ def _block_histograms(
 ) -> list[Int64[np.ndarray, " entry"]]:
     histograms: list[Int64[np.ndarray, " entry"]] = []
     for step, output in zip(program.steps, run_block(program, pixels, 0), strict=True):
-        if output.inputs is not None:
+        if output.inputs is not None and step.layer.reads_circuit:
             layout = layouts[step.layer.name]
             mapping = layout.mapping
             histogram = np.zeros(sum(n + 1 for n in mapping.kinds), np.int64)

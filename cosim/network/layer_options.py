@@ -31,12 +31,16 @@ class Options:
         residual: Given where the output is real.
         window: Given for a convolution.
         pool: Given for a convolution with a pooling.
+        weight_bits: Bits of one weight.
+        digital: Whether binary inputs are summed digitally.
     """
 
     source: str = ""
     residual: RealOutput | None = None
     window: Window | None = None
     pool: Pool | None = None
+    weight_bits: int = 1
+    digital: bool = False
 
 
 def options_of(layer: DenseLayer) -> str:
@@ -44,6 +48,10 @@ def options_of(layer: DenseLayer) -> str:
     found: dict[str, Any] = {"source": layer.source} if layer.source else {}
     if isinstance(layer.output, Residual):
         found["residual"] = {"shortcut": layer.output.shortcut, "hard_tanh": layer.output.hard_tanh}
+    if layer.weight_bits > 1:
+        found["weight_bits"] = layer.weight_bits
+    if layer.digital:
+        found["digital"] = True
     if isinstance(layer, ConvLayer):
         found["window"] = asdict(layer.window)
         if layer.pool is not None:

@@ -84,7 +84,7 @@ class Network:
     @property
     def binary_layers(self) -> tuple[DenseLayer, ...]:
         """The layers whose partial sums the circuit reads."""
-        return tuple(layer for layer in self.layers if layer.input == "binary")
+        return tuple(layer for layer in self.layers if layer.reads_circuit)
 
     @property
     def map_shape(self) -> tuple[int, int, int]:

@@ -56,19 +56,18 @@ def map_network(network: Network, rows: int, order: Order = "flat") -> dict[str,
     """
     mappings: dict[str, Mapping] = {}
     for position, layer in enumerate(network.layers):
-        if layer.input == "binary":
+        if layer.reads_circuit:
             mapping = mappings[layer.name] = map_window(network.window(position), rows, order)
-            if mapping.arrays > _ARRAYS_MAX:  # Sums of 16-bit centroids stay below 2**31.
-                raise InputError(
-                    f"{mapping.arrays} sub-arrays are more than {_ARRAYS_MAX}", place=f"layer {layer.name}"
-                )
+            most = _ARRAYS_MAX >> (layer.weight_bits - 1)  # Sums of 16-bit centroids stay below 2**31.
+            if mapping.arrays > most:
+                raise InputError(f"{mapping.arrays} sub-arrays are more than {most}", place=f"layer {layer.name}")
     return mappings
 
 
 def lay_out(layer: DenseLayer, mapping: Mapping) -> Layout:
     """A layer in the sub-arrays of a mapping of its window."""
     window = mapping.window
-    weights = to_arrays(window_order(layer, window), mapping).reshape(layer.out_features, -1)
+    weights = to_arrays(window_order(layer, window), mapping).reshape(layer.columns, -1)
     by_line = aligned(weights.T.shape, np.uint64)
     by_line[:] = weights.T
     return Layout(
@@ -87,8 +86,8 @@ def window_order(layer: DenseLayer, window: Window) -> UInt64[np.ndarray, "colum
     """
     if isinstance(layer, ConvLayer) or window.taps == 1:
         return layer.packed
-    bits = unpack_bits(layer.packed, layer.in_features).reshape(layer.out_features, window.channels, window.taps)
-    return pack_bits(bits.transpose(0, 2, 1).reshape(layer.out_features, -1))
+    bits = unpack_bits(layer.packed, layer.in_features).reshape(layer.columns, window.channels, window.taps)
+    return pack_bits(bits.transpose(0, 2, 1).reshape(layer.columns, -1))
 
 
 def torch_order(layer: DenseLayer, window: Window) -> Int64[np.ndarray, " input"]:

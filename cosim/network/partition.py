@@ -96,7 +96,7 @@ def partition_report(
 
 
 def _partition(layer: DenseLayer, mapping: Mapping, columns: int, turns: int) -> LayerPartition:
-    across = -(-layer.out_features // columns)
+    across = -(-layer.columns // columns)
     in_order = torch_order(layer, mapping.window)
     row_utilisation = mapping.in_features / (mapping.arrays * mapping.rows)
     return LayerPartition(
@@ -107,10 +107,10 @@ def _partition(layer: DenseLayer, mapping: Mapping, columns: int, turns: int) ->
         row=mapping.row[in_order],
         down=mapping.arrays,
         across=across,
-        utilisation=row_utilisation * layer.out_features / (across * columns),
+        utilisation=row_utilisation * layer.columns / (across * columns),
         row_utilisation=row_utilisation,
         n_active=mapping.kinds,
         positions=mapping.window.positions,
-        reads=mapping.reads * layer.out_features,
-        cycles=mapping.window.positions * min(turns, layer.out_features),
+        reads=mapping.reads * layer.columns,
+        cycles=mapping.window.positions * min(turns, layer.columns),
     )

@@ -84,7 +84,7 @@ class Program:
     def bytes_per_image(self) -> int:
         """What the largest layer's arrays take for one image."""
         return max(
-            step.layout.mapping.window.positions * (8 * step.layer.out_features + 8 * len(step.layout.weights))
+            step.layout.mapping.window.positions * (8 * step.layer.columns + 8 * len(step.layout.weights))
             for step in self.steps
         )
 
@@ -120,7 +120,7 @@ def prepare(
 def _step(network: Network, position: int, readouts: Readouts | None, mappings: dict[str, Mapping]) -> Step:
     layer = network.layers[position]
     tables, mapping = None, map_window(network.window(position))  # Exact sums do not depend on the sub-arrays.
-    if readouts is not None and layer.input == "binary":
+    if readouts is not None and layer.reads_circuit:
         mapping = mappings[layer.name]
         tables = read_tables(readouts[layer.name], mapping)
     pool = layer.pool if isinstance(layer, ConvLayer) else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping as ByRows
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int8, Int32, Int64, Shaped, UInt8, UInt64
+from jaxtyping import Bool, Float32, Int8, Int32, Int64, Integer, Shaped, UInt8, UInt64
 
 from cosim.errors import InputError
 from cosim.network.alias import alias_entries, slot_bits
@@ -55,11 +55,15 @@ def trace(
     traces: list[LayerTrace] = []
     for position, layer in enumerate(network.layers):
         values = _inputs(network, position, images, traces)
-        seen, weights = patches(values, network.window(position)), window_weights(layer, network.window(position))
+        window = network.window(position)
+        seen, weights = patches(values, window), window_weights(layer, layer.weights, window)
         sums, fraction_bits = exact_sums(seen, weights), 0
-        if layer.input == "binary" and mode != "ideal":
+        if layer.reads_circuit and mode != "ideal":
             by_n_active, keys = (readouts or {})[layer.name], image_keys(seed, position, numbers)
-            sums = read_sums(seen, weights, mappings[layer.name], by_n_active, mode, keys)
+            signs = window_weights(layer, layer.signs, window)
+            read = read_sums(seen, signs, mappings[layer.name], by_n_active, mode, keys)
+            by_bit = read.reshape(*read.shape[:2], layer.weight_bits, -1)
+            sums = (by_bit * 2 ** np.arange(layer.weight_bits)[:, None]).sum(axis=2)
             fraction_bits = by_n_active[mappings[layer.name].kinds[0]].fraction_bits
         columns = np.moveaxis(sums, 2, 1)
         size = layer.window.out_size if isinstance(layer, ConvLayer) else ()
@@ -84,9 +88,11 @@ def patches(
     return np.stack(found, axis=1)
 
 
-def window_weights(layer: DenseLayer, window: Window) -> Int64[np.ndarray, "column input"]:
-    """The weights with inputs numbered as in `patches`."""
-    weights = layer.weights.astype(np.int64)
+def window_weights(
+    layer: DenseLayer, values: Integer[np.ndarray, "column input"], window: Window
+) -> Int64[np.ndarray, "column input"]:
+    """A layer's weights or signs with inputs numbered as in `patches`."""
+    weights = values.astype(np.int64)
     if isinstance(layer, ConvLayer):
         return weights
     return weights.reshape(-1, window.channels, window.taps).transpose(0, 2, 1).reshape(weights.shape)

@@ -97,18 +97,22 @@ class Builder:
         output = self._threshold(columns, inputs)
         if last:
             output = Affine(rng.normal(1, 0.3, columns).astype("f4"), rng.normal(0, 2, columns).astype("f4"))
-        packed = pack_signs(random_signs(rng, columns, inputs))
-        self.layers.append(DenseLayer(f"dense{len(self.layers)}", "binary", inputs, packed, output))
+        bits = self._bits()
+        packed = pack_signs(random_signs(rng, bits * columns, inputs))
+        about = {"weight_bits": bits, "digital": bool(rng.random() < 0.3)}
+        self.layers.append(DenseLayer(f"dense{len(self.layers)}", "binary", inputs, packed, output, **about))
         self.shape = (columns, 1, 1)
 
     def _add(
         self, window: Window, columns: int, output: Threshold | Residual, pool: Pool | None, source: str = ""
     ) -> None:
         kind = "binary" if self.layers else self.input
-        packed = pack_signs(random_signs(self.rng, columns, window.in_features))
+        bits = self._bits()
+        packed = pack_signs(random_signs(self.rng, bits * columns, window.in_features))
         name = f"conv{len(self.layers)}"
         norm = self._norm(columns) if isinstance(output, Threshold) and self.rng.random() < 0.5 else None
-        about = {"batch_norm": norm, "source": source, "window": window, "pool": pool}
+        about = {"batch_norm": norm, "source": source, "window": window, "pool": pool, "weight_bits": bits}
+        about["digital"] = kind == "binary" and bool(self.rng.random() < 0.3)
         self.layers.append(ConvLayer(name, kind, window.in_features, packed, output, **about))
         self.shape = self.layers[-1].out_shape
 
@@ -119,6 +123,9 @@ class Builder:
         padding = tuple(int(rng.integers(0, size)) for size in kernel)
         pad = 0 if not self.layers and self.input == "pixels" else self._pad()
         return Window(self.shape, kernel, stride, padding, pad)
+
+    def _bits(self) -> int:
+        return int(self.rng.choice([1, 1, 1, 2, 4]))
 
     def _pad(self) -> int:
         return int(self.rng.integers(-1, 2))

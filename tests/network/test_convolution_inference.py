@@ -217,3 +217,38 @@ def test_more_refusals():
         conv("b", (3, 4, 4), 3, window=Window((3, 4, 4), (1, 1)))
     with pytest.raises(InputError, match="rows of a sub-array must be 1 to 256"):
         forward(Network("n", (FIRST, last(48)), 2, (4, 4)), np.zeros((1, 4, 4), np.uint8), mode="ideal", rows=300)
+
+
+def test_weights_of_several_bits_are_odd_integers():
+    bits = np.array([[1, -1, 1], [1, 1, -1]], np.int8)  # one output: the lowest bit, then the one worth two
+    layer = DenseLayer("a", "pixels", 3, pack_signs(bits), Affine(np.ones(1, "f4"), np.zeros(1, "f4")), weight_bits=2)
+    assert (layer.out_features, layer.columns, layer.reach) == (1, 2, 3 * 255 * 3)
+    assert layer.weights.tolist() == [[3, 1, -1]]
+    sums = trace(Network("a", (layer,), 1, (1, 3)), np.array([[[10, 20, 200]]], np.uint8), mode="ideal")[0].sums
+    assert sums.tolist() == [[30 + 20 - 200]]
+
+
+def test_a_digital_layer_is_exact_in_every_mode_and_is_not_read():
+    network = one_convolution(8, 6)
+    digital = replace(network, layers=(network.layers[0], replace(network.layers[1], digital=True)))
+    readouts = random_readouts(digital, np.random.default_rng(0))
+    assert set(readouts) == {"conv"}
+    images = random_images(20, digital, np.random.default_rng(1))
+    first, after = trace(digital, images, mode="iid", readouts=readouts)
+    expected = first.signs.reshape(20, -1).astype(int) @ digital.layers[1].weights.T.astype(int)
+    np.testing.assert_array_equal(after.sums, expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weight_bits": 0}, "weight_bits must be 1 to 15, got 0"),
+        ({"weight_bits": 16}, "weight_bits must be 1 to 15, got 16"),
+        ({"weight_bits": 2}, "3 columns are no multiple of 2 bits"),
+        ({"weight_bits": 3}, "output has 3 columns, the weights have 1"),
+        ({"digital": True, "input": "pixels"}, "a layer of pixels is digital as it is"),
+    ],
+)
+def test_wrong_bits_are_refused(changes: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        conv("b", (3, 4, 4), 3, **changes)

@@ -28,12 +28,12 @@ def test_every_weight_sits_in_a_cell_of_its_own(seed: int, rows: int, order: Ord
         assert part.row.max() < rows
         assert part.array.max() == part.down - 1
         layout = lay_out(layer, layouts[layer.name])
-        by_array = layout.weights.T.reshape(layer.out_features, part.down, -1)
+        by_array = layout.weights.T.reshape(layer.columns, part.down, -1)
         bits = unpack_bits(by_array, rows)
-        np.testing.assert_array_equal(bits[:, part.array, part.row], layer.weights > 0)
-        assert bits.sum() == (layer.weights > 0).sum()
+        np.testing.assert_array_equal(bits[:, part.array, part.row], layer.signs > 0)
+        assert bits.sum() == (layer.signs > 0).sum()
         held = part.utilisation * part.cells
-        assert held == pytest.approx(layer.weights.size, rel=1e-12)
+        assert held == pytest.approx(layer.signs.size, rel=1e-12)
     total = sum(part.reads for part in partition_report(network, rows=rows, order=order))
     assert total == partial_sums_per_image(network, rows, order)
 
