@@ -3,18 +3,24 @@
 A patch is one position of one image; its inputs lie in `lines`, one 64-bit word for up to 64 rows of a sub-array,
 `words` of them to a sub-array. Each kernel is single-threaded and releases the GIL; blocks of images run on
 threads. The inner loops go over columns, so that the compiler turns them into vector instructions; looking up is
-a loop of its own because it does not vectorize. Every kernel counts first: terms that a die adds to a column's
-count belong there.
+a loop of its own because it does not vectorize. numba widens arithmetic on 32-bit words to 64 bits, which halves
+what a vector instruction does; so the hash of `cosim.network.counter` is in the compiler's own operations. Every
+kernel counts first: terms that a die adds to a column's count belong there.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt32, UInt64
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
-from cosim.network.compiling import chosen, compiled, hash32, inlined, popcount, shifted, slot
+from cosim.network.compiling import compiled, inlined, popcount
+from cosim.network.counter import COLUMN, FIRST_32, SECOND_32
 
 _HALF = np.uint64(32)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -23,8 +29,68 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 _NONE = np.int32(0)
 _OFF = -1
 
+_WORD = ir.IntType(32)
+
 STAIRS = 7
 """Steps that one pass of `nominal_stairs` takes: those of 3 bits."""
+
+
+def _constant(value: int) -> Any:
+    return ir.Constant(_WORD, value)
+
+
+def _build_hash32(typing_context: Any, low: Any, high: Any, column: Any) -> Any:
+    """`cosim.network.counter.column_words` in 32-bit operations, which numba would widen to 64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        low, high, column = arguments
+        word = builder.add(low, builder.mul(builder.trunc(column, _WORD), _constant(COLUMN)))
+        word = builder.xor(word, builder.lshr(word, _constant(16)))
+        word = builder.mul(word, _constant(FIRST_32))
+        word = builder.xor(builder.xor(word, builder.lshr(word, _constant(15))), high)
+        word = builder.mul(word, _constant(SECOND_32))
+        return builder.xor(word, builder.lshr(word, _constant(16)))
+
+    return types.uint32(types.uint32, types.uint32, types.int64), generate
+
+
+def _build_slot(typing_context: Any, count: Any, bits: Any, word: Any) -> Any:
+    """count * 2**bits plus the top bits of a word: the place of an alias entry."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        count, bits, word = arguments
+        return builder.or_(builder.shl(count, bits), builder.lshr(word, builder.sub(_constant(32), bits)))
+
+    return types.uint32(types.uint32, types.uint32, types.uint32), generate
+
+
+def _build_shifted(typing_context: Any, word: Any, bits: Any) -> Any:
+    """A 32-bit word without its top bits, moved up."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.shl(*arguments)
+
+    return types.uint32(types.uint32, types.uint32), generate
+
+
+def _build_chosen(typing_context: Any, total: Any, entry: Any, draw: Any) -> Any:
+    """total plus the centroid that an alias entry gives for a draw, in 32 bits; see `cosim.network.alias`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        total, entry, draw = arguments
+        threshold = builder.trunc(entry, _WORD)
+        halves = builder.trunc(builder.lshr(entry, ir.Constant(entry.type, 32)), _WORD)
+        own = builder.icmp_unsigned("<", draw, threshold)
+        value = builder.select(own, builder.shl(halves, _constant(16)), halves)
+        return builder.add(total, builder.ashr(value, _constant(16)))
+
+    return types.int32(types.int32, types.uint64, types.uint32), generate
+
+
+_hash32 = cast(Callable[..., Any], intrinsic(_build_hash32))
+_slot = cast(Callable[..., Any], intrinsic(_build_slot))
+_shifted = cast(Callable[..., Any], intrinsic(_build_shifted))
+_chosen = cast(Callable[..., Any], intrinsic(_build_chosen))
 
 
 @compiled
@@ -187,7 +253,7 @@ def iid_sums(
                 flat_found[place] = entries[flat_places[place]]
             for i in range(used):
                 for column in range(columns):
-                    total[column] = chosen(total[column], found[i, column], draws[i, column])
+                    total[column] = _chosen(total[column], found[i, column], draws[i, column])
         for column in range(columns):
             sums[patch, column] = total[column]
 
@@ -280,6 +346,6 @@ def _draw(
 ) -> None:
     """Turn entries into places of alias slots by a hash's top bits; `draws` are its other bits, moved up."""
     for column in range(places.shape[1]):
-        word = hash32(low, high, column)
-        places[used, column] = slot(places[used, column], bits, word)
-        draws[used, column] = shifted(word, bits)
+        word = _hash32(low, high, column)
+        places[used, column] = _slot(places[used, column], bits, word)
+        draws[used, column] = _shifted(word, bits)

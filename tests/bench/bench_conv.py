@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 
 from cosim.network.blocks import block_logits, read_sums
-from cosim.network.inference import block_size
-from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Pool, Threshold, Window
+from cosim.network.inference import block_size, forward
+from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Pool, Residual, Threshold, Window
 from cosim.network.layout import map_network
 from cosim.network.packing import pack_signs
 from cosim.network.program import MODES, Mode, prepare
@@ -171,3 +172,57 @@ def test_full_width_vgg(benchmark: Any, mode: Mode):
     benchmark.pedantic(ours, rounds=1)
     print(f"\nVGG, {mode}: {benchmark.extra_info}")
     assert best <= best_torch
+
+
+def resnet(width: int = 64) -> Network:
+    """ResNet-18 for CIFAR-10: a stream of real numbers that two binary convolutions a block are added to."""
+    first = conv_layer("stem", "pixels", (3, 32, 32), width, 0)
+    layers: list[DenseLayer] = [replace(first, output=stream(width))]
+    before, shape = "stem", (width, 32, 32)
+    for block in range(8):
+        stride = 2 if block in (2, 4, 6) else 1
+        columns = shape[0] * stride
+        inner = strided(conv_layer(f"inner{block}", "binary", shape, columns, 0), stride)
+        shortcut = before
+        if stride == 2:
+            window = Window(shape, (1, 1), (2, 2))
+            packed = pack_signs(np.ones((columns, shape[0]), np.int8))
+            shortcut = f"shortcut{block}"
+            about = (shortcut, "binary", shape[0], packed, stream(columns), None, before)
+            layers.append(ConvLayer(*about, window=window))
+        shape = inner.out_shape
+        outer = conv_layer(f"outer{block}", "binary", shape, columns, 0)
+        layers += [replace(inner, source=before), replace(outer, output=stream(columns, shortcut))]
+        before = outer.name
+    inputs = int(np.prod(shape))
+    packed = pack_signs(np.ones((10, inputs), np.int8))
+    affine = Affine(np.ones(10, np.float32), np.zeros(10, np.float32))
+    layers.append(DenseLayer("last", "binary", inputs, packed, affine))
+    return Network("resnet", tuple(layers), 10, (32, 32, 3))
+
+
+def stream(columns: int, shortcut: str = "") -> Residual:
+    return Residual(np.full(columns, 0.01, np.float32), np.zeros(columns, np.float32), shortcut, hard_tanh=True)
+
+
+def strided(layer: ConvLayer, stride: int) -> ConvLayer:
+    return replace(layer, window=replace(layer.window, stride=(stride, stride)))
+
+
+def test_memory_of_a_full_width_resnet(benchmark: Any):
+    """Bytes of arrays that an iid evaluation on two threads holds at most, its input images not counted."""
+    of, images = resnet(), np.random.default_rng(1).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
+    tables = {name: {n: readout(n) for n in mapping.kinds} for name, mapping in map_network(of, 64).items()}
+    tracemalloc.start()
+    forward(of, images, mode="iid", readouts=tables, threads=2)
+    peak = tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    begin = time.perf_counter()
+    forward(of, images, mode="iid", readouts=tables, threads=1)
+    benchmark.extra_info |= {
+        "peak_mib": round(peak, 1),
+        "ms_an_image": round((time.perf_counter() - begin) * 1e3 / 32, 2),
+    }
+    benchmark.pedantic(lambda: None, rounds=1)
+    print(f"\nResNet-18: {benchmark.extra_info}")
+    assert peak < 1536

@@ -147,6 +147,9 @@ class Builder:
     def _residual(self, columns: int, inputs: int, shortcut: str = "") -> Residual:
         scale = self.rng.normal(0, 1 / self._scale(inputs), columns).astype("f4")
         offset = self.rng.normal(0, 0.5, columns).astype("f4")
+        if self.rng.random() < 0.5:  # On a coarse grid, where zeros and ties with the clipping occur.
+            scale = np.where(scale < 0, np.float32(-0.25), np.float32(0.25))
+            offset = np.round(offset * 4) / np.float32(4)
         return Residual(scale, offset, shortcut, bool(self.rng.random() < 0.5))
 
     def _norm(self, columns: int) -> BatchNorm:
