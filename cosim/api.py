@@ -23,6 +23,9 @@ from cosim.network.layers import Network
 from cosim.network.program import MODES, Mode
 from cosim.network.sensing import calibrate_network, check_calibration, readouts_of
 from cosim.surrogate.calibration import Calibration
+from cosim.surrogate.codes import Mlsa, check_mlsa
+from cosim.surrogate.family import SurrogateFamily
+from cosim.surrogate.family_files import load_family
 from cosim.surrogate.files import load_surrogate
 from cosim.surrogate.files import save_surrogate as _save_surrogate
 from cosim.surrogate.fit import fit as _fit
@@ -34,6 +37,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load_cell",
+    "load_family",
     "load_images",
     "load_network",
     "load_surrogate",
@@ -73,8 +77,11 @@ def characterize(
     return SampleStore(Path(out))
 
 
-def fit(store: SampleStore | str | Path, *, max_failure_rate: float = 0.01) -> Surrogate:
-    """Fit a surrogate to samples and check it on those held out; see `cosim.surrogate.fit.fit`."""
+def fit(store: SampleStore | str | Path, *, max_failure_rate: float = 0.01) -> Surrogate | SurrogateFamily:
+    """Fit a surrogate to samples and check it on those held out; see `cosim.surrogate.fit.fit`.
+
+    Samples of several operating points give a family: `fit(store).at("ss", vdd_v=0.95, temp_c=85)` is a surrogate.
+    """
     return _fit(store.path if isinstance(store, SampleStore) else Path(store), max_failure_rate=max_failure_rate)
 
 
@@ -92,16 +99,24 @@ def calibrate(
     surrogate: Surrogate,
     training_images: UInt8[np.ndarray, "image ..."],
     *,
-    sensing: Sensing = "differential",
-    bits: int = 3,
+    sensing: Sensing | None = None,
+    bits: int | None = None,
+    adc: str | Path | None = None,
 ) -> Calibration:
     """The sense amplifier's levels for a network, from training images; see `calibrate_network`.
 
+    Args:
+        sensing: By default differential, and single-ended where the column has one line.
+        bits: Of the code; 3 by default.
+        adc: A stated column converter ("column_adc", or a folder) in the place of a sense amplifier; it has its own
+            levels, and takes no bits.
+
     Raises:
-        InputError: The images do not fit the network, bits is outside 1..6, or there is no such sensing.
+        InputError: The images do not fit the network, bits is outside 1..6 or beside an adc, or the column has no
+            lines for such sensing.
     """
     about = {"network": network.name}
-    return calibrate_network(network, surrogate, training_images, sensing=sensing, bits=bits, provenance=about)
+    return calibrate_network(network, surrogate, training_images, sensing=sensing, bits=bits, adc=adc, provenance=about)
 
 
 def evaluate(
@@ -112,6 +127,7 @@ def evaluate(
     *,
     mode: Mode = "iid",
     calibration: Calibration | None = None,
+    mlsa: Mlsa = "flash",
     seed: int = 0,
     threads: int | None = None,
 ) -> Evaluation:
@@ -121,6 +137,9 @@ def evaluate(
         mode: `ideal` (exact integers, needs no surrogate), `nominal` (mean transfer and levels) or `iid` (a fresh
             column and fresh comparators at every read).
         calibration: The levels; needed in nominal and iid.
+        mlsa: `flash` (one comparator a level, each with an offset of its own) or `sequential` (one comparator, its
+            reference stepped while the word line is off: one offset a read; the line's droop is not modelled). Not
+            with the calibration of a column ADC.
         seed: Of the draws in iid; an image's result depends on the seed and its place in `images` alone.
 
     Raises:
@@ -130,13 +149,14 @@ def evaluate(
     if mode not in MODES:
         what = "is not there yet" if str(mode) == "die" else "is none"
         raise InputError(f"mode {mode!r} {what}, expected one of {', '.join(MODES)}")
+    check_mlsa(mlsa)
     if mode == "ideal":
         return _evaluate(network, images, labels, mode=mode, threads=threads)
     if surrogate is None or calibration is None:
         missing = "a surrogate" if surrogate is None else "a calibration"
         raise InputError(f"mode {mode} needs {missing}", hint="cosim.calibrate(network, surrogate, training_images)")
     check_calibration(network, calibration)
-    readouts = readouts_of(surrogate, calibration)
+    readouts = readouts_of(surrogate, calibration, mlsa)
     return _evaluate(
         network, images, labels, mode=mode, readouts=readouts, seed=seed, threads=threads, rows=surrogate.rows
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from cosim import hdf5, resources
 from cosim.atomic import make_folder
 from cosim.campaign.filetypes import SAMPLES
+from cosim.circuit.column_adc import load_column_adc
 from cosim.datasets import Name, load_images
 from cosim.errors import CosimError, InputError
 from cosim.network.files import FILETYPE as NETWORK
@@ -25,16 +26,26 @@ from cosim.network.inference import evaluate
 from cosim.network.layers import Network
 from cosim.network.outcome import Outcome, load_outcomes, save_outcomes
 from cosim.network.program import Mode
-from cosim.network.sensing import calibrate_network, readouts_of
+from cosim.network.sensing import DEFAULT_BITS, calibrate_network, converter_name, readouts_of, sensing_of
 from cosim.surrogate.calibration import Calibration
-from cosim.surrogate.files import SURROGATE, load_calibration, load_surrogate, save_calibration, save_surrogate
+from cosim.surrogate.codes import Mlsa
+from cosim.surrogate.family_files import is_family, load_at, load_family
+from cosim.surrogate.files import (
+    SURROGATE,
+    load_calibration,
+    load_surrogate,
+    save_calibration,
+    save_surrogate,
+)
+from cosim.surrogate.files import surrogate_path as file_of
 from cosim.surrogate.fit import fit
-from cosim.surrogate.model import Sensing, Surrogate
+from cosim.surrogate.model import Sensing
+from cosim.surrogate.operating import Request
 
 CALIBRATION_IMAGES = 10_000
 """Training images for the levels: the first of the training set, never test images."""
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the same input gives another result, so that kept results are not taken for new ones."""
 
 
@@ -44,15 +55,21 @@ class Chosen:
 
     Args:
         network: A network's name or file.
+        sensing: By default differential, and single-ended where the column has one line.
+        bits: Of the code; 3 where it is None, and the converter's own with an adc.
         images: Test images, from the first; all where it is None.
+        mlsa: One comparator a level (`flash`), or one whose reference is stepped (`sequential`).
+        adc: A stated column converter in the place of a sense amplifier, by name or folder.
     """
 
     network: str
     mode: Mode
-    sensing: Sensing = "differential"
-    bits: int = 3
+    sensing: Sensing | None = None
+    bits: int | None = None
     seed: int = 0
     images: int | None = None
+    mlsa: Mlsa = "flash"
+    adc: str | Path | None = None
 
 
 def fitted(run: Path, *, max_failure_rate: float = 0.01) -> Path:
@@ -60,18 +77,51 @@ def fitted(run: Path, *, max_failure_rate: float = 0.01) -> Path:
     path = run / "surrogate.h5"
     samples = _hash_of(run / "samples.h5", SAMPLES)
     with suppress(CosimError):  # not there, damaged or of another version: fit now
-        kept = load_surrogate(path).provenance
+        kept = (load_family(path) if is_family(path) else load_surrogate(path)).provenance
         if (kept.get("samples_sha256"), kept.get("fit_format")) == (samples, FORMAT):
             return path
-    surrogate = fit(run, max_failure_rate=max_failure_rate)
-    marked = Surrogate(
-        surrogate.line, surrogate.comparators, surrogate.validation, dict(surrogate.provenance) | {"fit_format": FORMAT}
-    )
-    save_surrogate(marked, path)
+    found = fit(run, max_failure_rate=max_failure_rate)
+    marked = replace(found, provenance=dict(found.provenance) | {"fit_format": FORMAT})
+    marked.save(path)
     return path
 
 
-def calibrated(run: Path, network_name: str, surrogate_path: Path, sensing: Sensing, bits: int) -> Calibration:
+def at_point(run: Path, surrogate: str | Path, asked: Request) -> Path:
+    """The file of a surrogate at one operating point: the file itself, or one made of a family in the folder `run`.
+
+    Raises:
+        InputError: The point lies beyond what was simulated, or beside a masked one; or the file is of another one.
+    """
+    path, found = file_of(surrogate), load_at(surrogate, asked)
+    if not is_family(path):
+        return path
+    make_folder(run)
+    save_surrogate(found, run / "surrogate.h5")
+    return run / "surrogate.h5"
+
+
+def folder_of(asked: Request) -> str:
+    """The name of an operating point's folder beside its family.
+
+    >>> folder_of(Request("ss", 0.95, 85.0))
+    'ss_0.95V_85C'
+    """
+    parts = [asked.process, _with_unit(asked.vdd_v, "V"), _with_unit(asked.temp_c, "C")]
+    bias = [
+        _with_unit(asked.word_line_v, "V-wl"),
+        _with_unit(None if asked.pulse_s is None else 1e12 * asked.pulse_s, "ps"),
+    ]
+    return "_".join(part for part in [*parts, *bias] if part) or "point"
+
+
+def calibrated(
+    run: Path,
+    network_name: str,
+    surrogate_path: Path,
+    sensing: Sensing | None = None,
+    bits: int | None = None,
+    adc: str | Path | None = None,
+) -> Calibration:
     """The levels for a network; made now from training images unless they are there and of the same input.
 
     Raises:
@@ -86,14 +136,20 @@ def calibrated(run: Path, network_name: str, surrogate_path: Path, sensing: Sens
         "split": "train",
         "calibration_format": FORMAT,
     }
-    path = run / f"calibration-{network.name}-{sensing}-{bits}bit.h5"
+    surrogate = load_surrogate(surrogate_path)
+    sensing, name = sensing_of(surrogate, sensing, adc), converter_name(adc)
+    if adc is not None:
+        about["adc_sha256"] = hashlib.sha256(repr(load_column_adc(adc)).encode()).hexdigest()
+    what = name if adc is not None else f"{bits or DEFAULT_BITS}bit"
+    path = run / f"calibration-{network.name}-{sensing}-{what}.h5"
     with suppress(CosimError):  # not there, damaged or of another version: calibrate now
         kept = load_calibration(path)
-        if all(kept.provenance.get(name) == value for name, value in about.items()):
+        if not (adc is not None and bits is not None) and all(
+            kept.provenance.get(name) == value for name, value in about.items()
+        ):
             return kept
     images = load_images(dataset_of(network), "train").images[:CALIBRATION_IMAGES]
-    surrogate = load_surrogate(surrogate_path)
-    calibration = calibrate_network(network, surrogate, images, sensing=sensing, bits=bits, provenance=about)
+    calibration = calibrate_network(network, surrogate, images, sensing=sensing, bits=bits, adc=adc, provenance=about)
     readouts_of(surrogate, calibration)  # What cannot be read is refused before it is kept.
     make_folder(run)
     save_calibration(calibration, path)
@@ -147,20 +203,22 @@ def _evaluate(
 ) -> Outcome:
     images, labels = _test_images(network, chosen.images)
     readouts, rows, ideal, surrogate_hash = None, 64, chosen.mode == "ideal", ""
+    sensing, bits = "", 0
     if not ideal:
         if surrogate_path is None:
             raise InputError(f"mode {chosen.mode} needs a surrogate")
-        calibration = calibrated(run, chosen.network, surrogate_path, chosen.sensing, chosen.bits)
+        calibration = calibrated(run, chosen.network, surrogate_path, chosen.sensing, chosen.bits, chosen.adc)
         surrogate, surrogate_hash = load_surrogate(surrogate_path), _hash_of(surrogate_path, SURROGATE)
-        readouts, rows = readouts_of(surrogate, calibration), surrogate.rows
+        readouts, rows = readouts_of(surrogate, calibration, chosen.mlsa), surrogate.rows
+        sensing, bits = calibration.sensing, calibration.bits
     make_folder(run)  # Now, and not after the evaluation.
     found = evaluate(network, images, labels, mode=chosen.mode, readouts=readouts, seed=chosen.seed, rows=rows)
     return Outcome(
         network=network.name,
         dataset=dataset_of(network),
         mode=chosen.mode,
-        sensing="" if ideal else chosen.sensing,
-        bits=0 if ideal else chosen.bits,
+        sensing=sensing,
+        bits=bits,
         seed=chosen.seed,
         accuracy=found.accuracy,
         partial_sums=found.partial_sums,
@@ -168,6 +226,7 @@ def _evaluate(
         network_sha256=network_hash,
         surrogate_sha256=surrogate_hash,
         key=key,
+        amplifier="" if ideal else _amplifier(chosen),
     )
 
 
@@ -181,7 +240,17 @@ def _test_images(network: Network, count: int | None) -> tuple[np.ndarray, np.nd
 
 def _place(outcome: Outcome) -> tuple[object, ...]:
     """Outcomes of one place replace each other; their keys tell whether the input was the same."""
-    return (outcome.network, outcome.mode, outcome.sensing, outcome.bits, outcome.seed, outcome.accuracy.n)
+    how = (outcome.sensing, outcome.bits, outcome.amplifier)
+    return (outcome.network, outcome.mode, *how, outcome.seed, outcome.accuracy.n)
+
+
+def _amplifier(chosen: Chosen) -> str:
+    """What turns voltages into codes, where it is not a flash of comparators."""
+    return converter_name(chosen.adc) or ("" if chosen.mlsa == "flash" else chosen.mlsa)
+
+
+def _with_unit(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{value:g}{unit}"
 
 
 def _key(chosen: Chosen, network_hash: str, surrogate_path: Path | None) -> str:
@@ -194,11 +263,16 @@ def _key(chosen: Chosen, network_hash: str, surrogate_path: Path | None) -> str:
     if chosen.mode != "ideal" and surrogate_path is not None:
         what |= {
             "surrogate": _hash_of(surrogate_path, SURROGATE),
-            "sensing": chosen.sensing,
-            "bits": chosen.bits,
+            "sensing": sensing_of(load_surrogate(surrogate_path), chosen.sensing, chosen.adc),
+            "bits": DEFAULT_BITS if chosen.bits is None else chosen.bits,
             "seed": chosen.seed,
             "calibration_images": CALIBRATION_IMAGES,
         }
+        # Only where it is another, so that the keys of earlier outcomes stay.
+        if chosen.mlsa != "flash":
+            what["mlsa"] = chosen.mlsa
+        if chosen.adc is not None:
+            what |= {"adc": repr(load_column_adc(chosen.adc)), "bits": chosen.bits}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

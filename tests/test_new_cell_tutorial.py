@@ -42,7 +42,7 @@ def test_the_tutorial_runs(cosim: Cosim, folder: Path) -> None:
         said[line.split()[1]] = done.stdout
     shown = next(block for block in blocks("text") if "all is well" in block)
     assert said["check"].splitlines()[: len(shown.splitlines())] == shown.splitlines()
-    assert re.search(r"column, 8 rows on BL and 8 on BLB +16 +0 ", said["plan"])
+    assert re.search(r"column, 8 rows on BL and 8 on BLB +L0 +16 +0 ", said["plan"])
     assert re.search(r"160 samples in .*160 simulated now .*, 0 failed, 0 with flipped", said["characterize"])
     assert re.search(r"iid +differential +3 +\d\d\.\d\d %", said["evaluate"])
     again = cosim("plan", folder.name, "--json")

@@ -17,7 +17,9 @@ from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cosim.campaign.points import ColumnPoint, Point, key_of
+from cosim.campaign.auto_bias import BiasTask
+from cosim.campaign.fast_level import FastTask
+from cosim.campaign.points import ColumnPoint, Point
 from cosim.campaign.sampling import Task
 from cosim.circuit.guard import check_text
 from cosim.circuit.process import Process
@@ -31,6 +33,8 @@ CONNECT_S = 10.0
 WIDTH_EVERY_S = 5.0
 """How old the known number of workers may be."""
 R = TypeVar("R")
+AnyTask = Task | BiasTask | FastTask
+A = TypeVar("A", Task, BiasTask, FastTask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,16 @@ class Versions:
 
     cosim: str
     numpy: str
+    scipy: str
 
     def __str__(self) -> str:
-        return f"cosim {self.cosim} and numpy {self.numpy}"
+        return f"cosim {self.cosim}, numpy {self.numpy} and scipy {self.scipy}"
 
 
 class ClusterExecutor(Executor):
     """A Dask cluster as an executor of tasks; `open_cluster` makes one.
 
-    It runs functions of a task that take a keyword `stopped`, as `run_task` does.
+    It runs functions of a task that take a keyword `stopped`, as `run_task`, `run_bias` and `run_fast` do.
     """
 
     def __init__(self, client: Client, address: str) -> None:
@@ -132,10 +137,10 @@ def open_cluster(address: str, *, timeout_s: float = CONNECT_S) -> Generator[Clu
 
 def versions() -> Versions:
     """The versions here."""
-    return Versions(metadata.version("cosim"), metadata.version("numpy"))
+    return Versions(*(metadata.version(name) for name in ("cosim", "numpy", "scipy")))
 
 
-def check_task(task: Task, engine_version: str) -> None:
+def check_task(task: AnyTask, engine_version: str) -> None:
     """Guard a task's netlists as they stand in its deck, and see that this cosim would make the same deck.
 
     The deck without mismatch stands for all of the task: the others differ in numbers that we write.
@@ -145,7 +150,7 @@ def check_task(task: Task, engine_version: str) -> None:
         UnsafeError: The deck holds what the guard refuses.
     """
     check_text(task.point.nominal_deck().text, place=f"the deck of {task.point.label}", bench=True)
-    if key_of(task.point, task.seed, task.engine, engine_version) != task.key:
+    if task.own_key(engine_version) != task.key:
         hint = "install the same cosim wherever tasks run"
         raise InputError("this cosim makes other samples of the same task", hint=hint)
 
@@ -163,7 +168,7 @@ class _Call:
         return _on_worker, self.arguments
 
 
-def _on_worker(expected: Versions, fn: Callable[..., R], task: Task) -> R:
+def _on_worker(expected: Versions, fn: Callable[..., R], task: AnyTask) -> R:
     from distributed import get_worker
 
     here = get_worker().address
@@ -194,7 +199,7 @@ def _other(theirs: object, expected: Versions, worker: str) -> InputError:
 # --- Here ---
 
 
-def _light(task: Task) -> Task:
+def _light(task: A) -> A:
     """The task without the model cards of other corners: a real kit has a hundred kilobytes for each."""
     bench = task.point.bench
     corner = bench.corner.process

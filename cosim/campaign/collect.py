@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from filelock import FileLock, Timeout
 
-from cosim.campaign.points import circuit_of, key_of, points_of
+from cosim.campaign.points import ColumnPoint, Point, circuit_of, points_of
+from cosim.campaign.prepare import Prepared, pairs_of, prepare, prepared
 from cosim.campaign.recipe import Campaign
 from cosim.campaign.sampling import Samples, Task, run_task
+from cosim.campaign.stopping import Ending, Rounds
 from cosim.campaign.store import SampleStore, merge, merged
 from cosim.errors import InputError
 from cosim.resources import usable_cores
@@ -26,8 +30,18 @@ from cosim.spice.engine import Failed, open_engine
 
 TASK_SAMPLES = 16
 """Samples a task: about two seconds of work, which is what a kill can lose."""
+FAST_TASK_SAMPLES = 1024
+"""The same where the fast column reads: a tenth of a second of work."""
+FAST_BATCH = 256
+"""Samples of one point set where the fast column reads."""
+SAMPLES_L0 = 256
+"""With level L2, samples a count where the full circuit is used, if the recipe does not say."""
 WINDOW = 256
 """Fewest tasks under way: enough that no worker waits, few enough that a scheduler holds them easily (12 kB each)."""
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @runtime_checkable
@@ -49,8 +63,12 @@ class Progress:
         fresh: Samples simulated by this call.
         failed: Samples of `done` without values.
         flipped: Samples of `done` with flipped cells.
-        seconds: Since this call began.
+        seconds: Since this stage began.
         failure: The most frequent failure with its number and one of its details; empty without any.
+        stage: What is counted: samples, or before them the operating points that have their bias and fast column.
+        told: What a person should be told, one line; empty where there is nothing new.
+        endings: With the last one, where each point ended whose number of samples a standard error decided; `total`
+            shrinks to it.
     """
 
     done: int
@@ -61,6 +79,9 @@ class Progress:
     seconds: float
     label: str
     failure: str = ""
+    stage: Literal["points", "samples"] = "samples"
+    told: str = ""
+    endings: tuple[Ending, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -73,16 +94,30 @@ class Progress:
         return (self.total - self.done) / self.rate if self.rate else float("inf")
 
 
-def plan(campaign: Campaign, engine_version: str) -> list[Task]:
-    """The tasks of a campaign in their order; the same recipe gives the same tasks."""
+def plan(campaign: Campaign, engine_version: str, ready: Sequence[Prepared] | None = None) -> list[Task]:
+    """The tasks of a campaign in their order; the same recipe gives the same tasks.
+
+    Where a standard error ends the collection, these are all that there may be.
+
+    Args:
+        ready: The operating points as `prepare` gave them; without them as the recipe has them, in the full circuit.
+    """
     recipe = campaign.recipe
     tasks: list[Task] = []
-    for point in points_of(campaign):
-        key = key_of(point, recipe.seed, recipe.engine, engine_version)
-        for start in range(0, point.samples, TASK_SAMPLES):
-            stop = min(start + TASK_SAMPLES, point.samples)
-            run = (recipe.engine, recipe.timeout_s, engine_version)
-            tasks.append(Task(point, key, recipe.seed, start, stop, *run))
+    for point in points_of(campaign, None if ready is None else [each.point for each in ready]):
+        fast, size = None, TASK_SAMPLES
+        if isinstance(point, ColumnPoint) and recipe.column.level == "L2":
+            fast = None if ready is None else ready[point.operating].level.fast_at((point.n_minus, point.n_plus))
+            if fast is None:
+                point = replace(point, samples=min(point.samples, recipe.column.samples_l0 or SAMPLES_L0))
+            else:
+                point = replace(point, batch=math.gcd(point.samples, FAST_BATCH))
+                size = point.batch if recipe.sampling.stops and point.method != "random" else FAST_TASK_SAMPLES
+        run = (recipe.engine, recipe.timeout_s, engine_version, fast)
+        first = Task(point, "", recipe.seed, 0, 0, *run)
+        first = replace(first, key=first.own_key(engine_version))
+        stops = ((start, min(start + size, point.samples)) for start in range(0, point.samples, size))
+        tasks += [replace(first, start=start, stop=stop) for start, stop in stops]
     return tasks
 
 
@@ -114,60 +149,133 @@ def collect(
     version = engine.version
     engine.close()
     store = SampleStore(out)
-    with _locked(out):
+    with _locked(out), closing(_Pool(executor, workers)) as pool:
         store.sweep()
-        tasks = plan(campaign, version)
-        tally = _Tally(sum(task.stop - task.start for task in tasks))
-        missing: list[Task] = []
-        for task in tasks:
-            samples = store.settled(task)
-            if samples is None:
-                missing.append(task)
-            else:
-                tally.add(samples)
-        _check_decks(missing, campaign)
-        yield from _simulate(missing, store, tally, executor, workers)
-        if missing or not merged(store, campaign, tasks):
-            merge(store, campaign, tasks, version)
+        ready = yield from _prepare(campaign, out, version, pool)
+        tasks = plan(campaign, version, ready)
+        # Comparators know no word line: where only that differs, operating points share their samples.
+        different = list({(task.key, task.start, task.stop): task for task in reversed(tasks)}.values())[::-1]
+        rounds = Rounds(different, campaign.recipe.sampling)
+        tally = _Tally(rounds)
+        yield from _simulate(campaign, store, tally, pool)
+        chosen, endings = [task for task in tasks if rounds.counts(task)], rounds.endings()
+        if endings:
+            yield tally.end(different, endings)
+        if tally.fresh or not merged(store, campaign, chosen):
+            merge(store, campaign, chosen, version, ready, endings)
+
+
+def _prepare(
+    campaign: Campaign, out: Path, version: str, pool: _Pool
+) -> Generator[Progress, None, tuple[Prepared, ...]]:
+    """Find each operating point's bias and fast column, as far as the recipe asks for them."""
+    ready = prepared(campaign, out, version)
+    pairs, total = pairs_of(campaign), len(ready)
+    done = sum(not each.waits for each in ready)
+    if done < total:
+        _check_decks(list(points_of(campaign)), campaign)
+        yield Progress(done, total, 0, 0, 0, 0.0, "bias and fast columns", stage="points")
+    for each in ready:
+        if not each.waits and each.level.figures.get("l2_reason"):
+            yield Progress(done, total, 0, 0, 0, 0.0, "", stage="points", told=each.describe(pairs))
+    began = time.monotonic()
+    with closing(prepare(campaign, out, version, ready, pool.run)) as steps:
+        for each in steps:
+            done += not each.waits
+            seconds, told = time.monotonic() - began, each.describe(pairs)
+            yield Progress(done, total, 0, 0, 0, seconds, str(each.point), stage="points", told=told)
+    return prepared(campaign, out, version)
 
 
 class _Tally:
-    """Counts what is on disk, task by task."""
+    """Counts what is on disk, task by task, and hands it to the rounds."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.failed, self.flipped = total, 0, 0, 0
-        self._reasons: Counter[str] = Counter()
-        self._details: dict[str, str] = {}
+    def __init__(self, rounds: Rounds) -> None:
+        self.fresh = 0
+        self._rounds, self._began = rounds, time.monotonic()
+        self._counts: dict[tuple[str, int], _Count] = {}
+        self._sum, self._total = _Count(), 0
 
-    def add(self, samples: Samples) -> None:
-        """Count a task's samples."""
-        status = samples.columns["status"]
-        self.done += status.size
-        self.failed += int((status > 1).sum())
-        self.flipped += int((status == 1).sum())
-        for text in samples.failures.values():
-            reason, _, detail = text.partition(": ")
-            if reason != "flipped":
-                self._reasons[reason] += 1
-                self._details.setdefault(reason, detail)
+    def rounds(self) -> Iterator[list[Task]]:
+        """The tasks of each round, before which the total may have shrunk."""
+        for tasks in iter(self._rounds.next, []):
+            self._total = self._rounds.total
+            yield tasks
 
-    def progress(self, fresh: int, seconds: float, label: str) -> Progress:
+    def take(self, samples: Samples | None, *, fresh: bool = False) -> bool:
+        """Count a task's samples; False where there are none."""
+        if samples is None:
+            return False
+        count = self._counts[samples.task.key, samples.task.start] = _Count.of(samples)
+        self._sum = self._sum.plus(count)
+        self._rounds.add(samples)
+        self.fresh += count.done if fresh else 0
+        return True
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def progress(self, label: str) -> Progress:
         """What is counted until now."""
-        failure = ""
-        if self._reasons:
-            ((reason, count),) = self._reasons.most_common(1)
-            failure = f"{count} {reason}: {self._details[reason]}"
-        return Progress(self.done, self.total, fresh, self.failed, self.flipped, seconds, label, failure)
+        seconds = time.monotonic() - self._began if self.fresh else 0.0
+        return self._progress(self._sum, max(self._total, self._sum.done), seconds, label)
+
+    def end(self, tasks: list[Task], endings: tuple[Ending, ...]) -> Progress:
+        """What is counted of those tasks that count."""
+        counted = _Count()
+        for task in filter(self._rounds.counts, tasks):
+            counted = counted.plus(self._counts[task.key, task.start])
+        ended = self._progress(counted, counted.done, time.monotonic() - self._began, "stopped")
+        return replace(ended, endings=endings)
+
+    def _progress(self, count: _Count, total: int, seconds: float, label: str) -> Progress:
+        return Progress(count.done, total, self.fresh, count.failed, count.flipped, seconds, label, count.failure)
 
 
-def _check_decks(missing: list[Task], campaign: Campaign) -> None:
-    """Refuse a netlist that ngspice does not take, before every sample of it fails."""
-    points = {circuit_of(task.point): task.point for task in reversed(missing)}
-    if not points:
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Some tasks in numbers; the reasons of failures with how many, and one detail of each."""
+
+    done: int = 0
+    failed: int = 0
+    flipped: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict[str, int])
+    details: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def of(cls, samples: Samples) -> _Count:
+        """A task's."""
+        status = samples.columns["status"]
+        texts = [text.partition(": ") for text in samples.failures.values()]
+        reasons = Counter(reason for reason, _, _ in texts if reason != "flipped")
+        details = {reason: detail for reason, _, detail in reversed(texts)}
+        return cls(status.size, int((status > 1).sum()), int((status == 1).sum()), reasons, details)
+
+    def plus(self, other: _Count) -> _Count:
+        """Both; of the details the first."""
+        sums = (self.done + other.done, self.failed + other.failed, self.flipped + other.flipped)
+        if not other.reasons:
+            return _Count(*sums, self.reasons, self.details)
+        return _Count(*sums, Counter(self.reasons) + Counter(other.reasons), {**other.details, **self.details})
+
+    @property
+    def failure(self) -> str:
+        """The most frequent failure with its number and its detail; empty without any."""
+        if not self.reasons:
+            return ""
+        ((reason, count),) = Counter(self.reasons).most_common(1)
+        return f"{count} {reason}: {self.details[reason]}"
+
+
+def _check_decks(points: Sequence[Point], campaign: Campaign) -> None:
+    """Refuse a netlist that ngspice does not take, before every sample of it fails; once a circuit and corner."""
+    first = {(circuit_of(point), point.bench.corner.process): point for point in reversed(points)}
+    if not first:
         return
     engine = open_engine(campaign.recipe.engine)
     try:
-        for point in points.values():
+        for point in first.values():
             (result,) = engine.run([point.nominal_deck()], timeout_s=campaign.recipe.timeout_s)
             if isinstance(result, Failed) and result.reason == "bad_deck":
                 message = f"ngspice refuses {point.label}: {result.detail}"
@@ -176,59 +284,77 @@ def _check_decks(missing: list[Task], campaign: Campaign) -> None:
         engine.close()
 
 
-def _simulate(
-    missing: list[Task], store: SampleStore, tally: _Tally, executor: Executor | None, workers: int | None
-) -> Iterator[Progress]:
-    began, fresh = time.monotonic(), 0
-    yield tally.progress(0, 0.0, "starting")
-    if not missing:
-        return
-    stop = threading.Event()
-    if executor is None:
-        pool: Executor = ThreadPoolExecutor(workers or usable_cores(), thread_name_prefix="ngspice")
-        submit: Submit = lambda task: pool.submit(run_task, task, stopped=stop.is_set)  # noqa: E731
-    else:
-        pool, submit = executor, lambda task: executor.submit(run_task, task)
-    try:
-        with closing(_completed(missing, submit, lambda: _window(pool))) as completed:
-            for samples in completed:
+def _simulate(campaign: Campaign, store: SampleStore, tally: _Tally, pool: _Pool) -> Iterator[Progress]:
+    """Simulate what is missing, round by round."""
+    begun = False
+    for tasks in tally.rounds():
+        missing = [task for task in tasks if not tally.take(store.settled(task))]
+        if not begun:
+            _check_decks([task.point for task in missing if task.fast is None], campaign)
+            tally.begin()
+            yield tally.progress("starting")
+        begun = True
+        left = Counter(task.point.at for task in missing)
+        with closing(pool.run(missing, run_task)) as completed:
+            for task, samples in completed:
                 store.save(samples)
-                tally.add(samples)
-                fresh += samples.task.stop - samples.task.start
-                yield tally.progress(fresh, time.monotonic() - began, samples.task.point.label)
-    finally:
-        stop.set()
-        if executor is None:
-            pool.shutdown(wait=True, cancel_futures=True)
+                tally.take(samples, fresh=True)
+                left[task.point.at] -= 1
+                at = task.point.at if not campaign.recipe.sampling.stops else ""
+                told = f"{at}: all samples are there" if at and not left[at] else ""
+                yield replace(tally.progress(task.point.label), told=told)
 
 
-Submit = Callable[[Task], Future[Samples]]
+class _Pool:
+    """Where tasks run: the caller's executor, or threads that each drive one ngspice process."""
+
+    def __init__(self, executor: Executor | None, workers: int | None) -> None:
+        self._stop = threading.Event()
+        self._own = executor is None
+        self._workers = workers or usable_cores()
+        self._executor = executor or ThreadPoolExecutor(self._workers, thread_name_prefix="ngspice")
+
+    def run(self, tasks: Sequence[T], fn: Callable[..., R]) -> Generator[tuple[T, R]]:
+        """Each task with the function's result, as they complete; closing it cancels what is under way."""
+        call = partial(fn, stopped=self._stop.is_set) if self._own else fn
+        try:
+            yield from _completed(tasks, lambda task: self._executor.submit(call, task), self._window)
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def close(self) -> None:
+        """Stop what is under way; an executor of the caller's goes on."""
+        self._stop.set()
+        if self._own:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _window(self) -> int:
+        """How many tasks may be under way: two a worker, so that it finds the next one waiting."""
+        wide = isinstance(self._executor, Wide)
+        return max(WINDOW, 2 * self._executor.width) if wide else WINDOW  # pyright: ignore
 
 
-def _completed(tasks: list[Task], submit: Submit, window: Callable[[], int]) -> Generator[Samples]:
-    """The samples of all tasks as they complete; when it is closed or fails, what is under way is cancelled."""
+def _completed(
+    tasks: Sequence[T], submit: Callable[[T], Future[R]], window: Callable[[], int]
+) -> Generator[tuple[T, R]]:
+    """All tasks with their results as they complete; when it is closed or fails, what is under way is cancelled."""
     left = iter(tasks)
-    running: set[Future[Samples]] = set()
-    finished: SimpleQueue[Future[Samples]] = SimpleQueue()
+    running: dict[Future[R], T] = {}
+    finished: SimpleQueue[Future[R]] = SimpleQueue()
     try:
         while True:
             for task in islice(left, max(0, window() - len(running))):
                 future = submit(task)
-                running.add(future)
+                running[future] = task
                 future.add_done_callback(finished.put)
             if not running:
                 return
             future = finished.get()
-            running.remove(future)
-            yield future.result()
+            yield running.pop(future), future.result()
     finally:
         for future in running:
             future.cancel()
-
-
-def _window(executor: Executor) -> int:
-    """How many tasks may be under way: two a worker, so that it finds the next one waiting."""
-    return max(WINDOW, 2 * executor.width) if isinstance(executor, Wide) else WINDOW
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Types and versions of the campaign's files, and the codes in them."""
 
-SHARD = ("cosim-shard", (1, 0))
-SAMPLES = ("cosim-samples", (1, 0))
+SHARD = ("cosim-shard", (1, 1))
+SAMPLES = ("cosim-samples", (1, 1))
+BIAS = ("cosim-bias", (1, 0))
+FAST_LEVEL = ("cosim-fast-level", (1, 0))
 
 STATUS = ("ok", "flipped", "out_of_range", "timeout", "crash", "bad_deck", "no_convergence", "not_finite")
 """What became of a sample; stored as its index in this tuple. Flipped samples have values, the later ones none."""

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from cosim import resources
+from cosim.campaign.design import BATCH, Method
 from cosim.campaign.places import at_key
+from cosim.campaign.sweep import (
+    Bias,
+    OperatingPoint,
+    PointEntry,
+    Sweep,
+    check_different,
+    check_sweep,
+    operating_points,
+    place_of,
+)
 from cosim.circuit.amplifier import SenseAmplifier, load_amplifier
 from cosim.circuit.cell import Cell, load_cell
 from cosim.circuit.corner import Corner
@@ -23,11 +34,15 @@ from cosim.spice.engine import EngineName
 FEWEST_COUNTS = 6
 """Different counts of pulling rows, on either line, that a fit needs."""
 
+FEWEST_BATCHES = 4
+"""Batches at a point before its standard error is looked at."""
+
 LARGEST_SEED = 2**63 - 1
 """Files store the seed as a signed integer of 64 bits."""
 
 Positive = Annotated[float, Field(gt=0)]
 Sensing = Literal["single_ended", "differential"]
+Level = Literal["L0", "L2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +60,34 @@ class ColumnRecipe:
     Args:
         n_minus: The counts; the others pull BLB.
         samples: Samples a count; every fourth one is held out of the fit.
+        level: What reads the columns: the full circuit (L0), or the fast column (L2) where it passes its own check.
+        samples_l0: With level L2, the most samples a count where the full circuit is used; 256 by default.
+        active_rows: Numbers of rows that are on; at each, the counts of n_minus up to it, and it itself.
     """
 
     n_minus: tuple[Annotated[int, Field(ge=0)], ...]
     samples: Annotated[int, Field(ge=16)]
     rows: Annotated[int, Field(ge=1, le=256)] = 64
-    word_line_v: Positive | None = None
-    pulse_s: Positive | None = None
+    level: Level = "L0"
+    samples_l0: Annotated[int, Field(ge=16)] | None = None
+    active_rows: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    word_line_v: Bias | None = None
+    pulse_s: Bias | None = None
     c_bit_line_f: Positive | None = None
     time_step_s: Positive | None = None
     bypass: bool | None = None
     rows_off: tuple[OffCheck, ...] = ()
+
+    @property
+    def counts(self) -> tuple[tuple[int, int], ...]:
+        """Rows that pull BL and BLB at each point of the columns, without the checks of rows_off."""
+        if self.active_rows is None:
+            return tuple((n, self.rows - n) for n in self.n_minus)
+        return tuple(
+            (n, active - n)
+            for active in self.active_rows
+            for n in dict.fromkeys([*(n for n in self.n_minus if n <= active), active])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +95,13 @@ class ComparatorRecipe:
     """Monte Carlo of a comparator's offset, by bisection, at each reference level.
 
     Args:
+        method: With `sensitivity`, each device is also shifted alone, by a sigma up and down: the offset's gradient,
+            with which far fewer samples give the same error.
         level_v: References in volts; for differential sensing the wanted BL - BLB.
         range_v: The bisection starts at -range_v and +range_v around the level.
         tolerance_v: Half the last bracket; a microvolt is finer than ngspice's own tolerance.
+        common_mode_v: For differential sensing, the common modes of BL and BLB at which every level is measured; the
+            amplifier's default alone where it is not given. A single-ended comparator's level is its common mode.
     """
 
     amplifier: str
@@ -74,19 +110,45 @@ class ComparatorRecipe:
     samples: Annotated[int, Field(ge=16)]
     range_v: Positive = 0.32
     tolerance_v: Annotated[float, Field(ge=1e-6)] = 0.5e-3
+    method: Literal["bisection", "sensitivity"] = "bisection"
+    common_mode_v: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRecipe:
+    """How mismatch is drawn, and when there are enough samples at a point.
+
+    Args:
+        method: Independent draws, or batches of Sobol's sequence or of Latin hypercubes, each randomised anew.
+        standard_error_counts: Wanted standard error of the mean of each line and of their difference, in counts;
+            collection at a point ends there, at the latest with `column.samples`.
+        standard_error_v: The same in volts.
+    """
+
+    method: Method = "random"
+    standard_error_counts: Positive | None = None
+    standard_error_v: Positive | None = None
+
+    @property
+    def stops(self) -> bool:
+        """Whether a standard error ends the collection."""
+        return self.standard_error_counts is not None or self.standard_error_v is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One characterization: a cell in a process at one operating point, and its comparators."""
+    """One characterization: a cell in a process and its comparators, at one or several operating points."""
 
     title: str
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)]
     cell: str
     process: str
     column: ColumnRecipe
-    corner: Corner
+    corner: Corner = field(default_factory=Corner)
+    sweep: Sweep | None = None
+    point: tuple[PointEntry, ...] = ()
     comparator: tuple[ComparatorRecipe, ...] = ()
+    sampling: SamplingRecipe = field(default_factory=SamplingRecipe)
     engine: EngineName = "shared"
     timeout_s: Positive = 60.0
     max_failure_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
@@ -102,6 +164,18 @@ class Campaign:
     cell: Cell
     process: Process
     amplifiers: Mapping[str, SenseAmplifier] = field(default_factory=dict)
+
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        """Where the columns and comparators are simulated, as far as the recipe says it: a bias may be `auto`."""
+        column, corner, defaults = self.recipe.column, self.recipe.corner, self.cell.defaults
+        word_line_v, pulse_s = column.word_line_v or defaults.word_line_v, column.pulse_s or defaults.pulse_s
+        base = OperatingPoint(corner.process, corner.vdd_v, corner.temp_c, word_line_v, pulse_s)
+        return operating_points(base, self.recipe.sweep, self.recipe.point)
+
+    def place_of(self, index: int, quantity: str) -> tuple[str | int, ...]:
+        """The recipe's key that gives the operating point of an index a quantity."""
+        return place_of(self.recipe.sweep, self.recipe.point, index, quantity)
 
 
 def load_campaign(name_or_path: str | Path, *, cell: str | Path | None = None) -> Campaign:
@@ -127,21 +201,17 @@ def load_campaign(name_or_path: str | Path, *, cell: str | Path | None = None) -
     elif path.suffix != ".toml":
         path = resources.find("characterization", f"{name_or_path}.toml")
     recipe = load_toml(path, Recipe)
+    text = path.read_text(encoding="utf-8")
+    check_sweep(text, str(path), recipe.sweep, recipe.point)
     _check_counts(recipe, path)
+    _check_sampling(recipe, path)
     with at_key(path, "cell"):
         loaded = load_cell(named_in(path, recipe.cell) if cell is None else cell)
     with at_key(path, "process"):
         process = load_process(named_in(path, recipe.process))
-    with at_key(path, "corner", "process"):
-        process.corner_text(recipe.corner.process)
-    return Campaign(
-        recipe=recipe,
-        text=path.read_text(encoding="utf-8"),
-        place=str(path),
-        cell=loaded,
-        process=process,
-        amplifiers=_amplifiers(recipe, path),
-    )
+    campaign = Campaign(recipe=recipe, text=text, place=str(path), cell=loaded, process=process)
+    _check_operating_points(campaign)
+    return replace(campaign, amplifiers=_amplifiers(recipe, path))
 
 
 def named_in(recipe: Path, name: str) -> str | Path:
@@ -157,6 +227,15 @@ def named_in(recipe: Path, name: str) -> str | Path:
     return name if plain else recipe.parent / os.path.expanduser(name)
 
 
+def _check_operating_points(campaign: Campaign) -> None:
+    """Refuse the same operating point twice, and a corner that the process does not have."""
+    points = campaign.operating_points
+    check_different(points, campaign.place, listed=bool(campaign.recipe.point))
+    for index, point in enumerate(points):
+        with at_key(campaign.place, *campaign.place_of(index, "process")):
+            campaign.process.corner_text(point.process)
+
+
 def _check_counts(recipe: Recipe, path: Path) -> None:
     """Refuse counts that do not fit the rows, that are named twice, or that are too few for a fit."""
     column = recipe.column
@@ -169,11 +248,54 @@ def _check_counts(recipe: Recipe, path: Path) -> None:
         if len(different) < FEWEST_COUNTS:
             came = f"column.n_minus and rows - n_minus are {len(different)} different counts"
             raise InputError(f"{came}, expected at least {FEWEST_COUNTS}")
+    _check_active_rows(column, path)
     for index, off in enumerate(column.rows_off):
         with at_key(path, "column", "rows_off", index):
             if off.n_minus + off.n_plus >= column.rows:
                 raise InputError(f"rows_off {off.n_minus} + {off.n_plus} leaves no row of {column.rows} off")
             _check_unique("column.rows_off", [(each.n_minus, each.n_plus) for each in column.rows_off])
+            if (off.n_minus, off.n_plus) in column.counts:
+                raise InputError(f"rows_off {off.n_minus} + {off.n_plus} is among the counts of active_rows")
+
+
+def _check_active_rows(column: ColumnRecipe, path: Path) -> None:
+    with at_key(path, "column", "active_rows"):
+        beyond = [active for active in column.active_rows or () if active > column.rows]
+        if beyond:
+            raise InputError(f"column.active_rows has {beyond[0]}, expected 1 to rows = {column.rows}")
+        _check_unique("column.active_rows", column.active_rows or ())
+        if column.active_rows == ():
+            raise InputError("column.active_rows names no number of rows")
+    if column.samples_l0 is not None:
+        with at_key(path, "column", "samples_l0"):
+            if column.level == "L0":
+                raise InputError("column.samples_l0 goes with level L2, here it is L0", hint="give samples alone")
+            if column.samples_l0 > column.samples:
+                raise InputError(
+                    f"column.samples_l0 = {column.samples_l0}, expected at most samples = {column.samples}"
+                )
+
+
+def _check_sampling(recipe: Recipe, path: Path) -> None:
+    """Refuse two stopping rules, a rule that nothing could meet, and batches that are not whole."""
+    sampling, column = recipe.sampling, recipe.column
+    if sampling.standard_error_counts is not None and sampling.standard_error_v is not None:
+        with at_key(path, "sampling", "standard_error_v"):
+            raise InputError("standard_error_counts and standard_error_v, expected one of them")
+    if sampling.stops and column.samples < FEWEST_BATCHES * BATCH:
+        with at_key(path, "column", "samples"):
+            came = f"samples = {column.samples} is the most with a standard error to stop at"
+            raise InputError(f"{came}, expected at least {FEWEST_BATCHES * BATCH}")
+    if sampling.method == "random":
+        return
+    for keys, samples in (
+        (("column", "samples"), column.samples),
+        (("column", "samples_l0"), column.samples_l0 or BATCH),
+        *((("comparator", i, "samples"), each.samples) for i, each in enumerate(recipe.comparator)),
+    ):
+        with at_key(path, *keys):
+            if samples % BATCH:
+                raise InputError(f"{keys[-1]} = {samples}, expected a multiple of {BATCH} for method {sampling.method}")
 
 
 def _amplifiers(recipe: Recipe, path: Path) -> dict[str, SenseAmplifier]:
@@ -190,6 +312,10 @@ def _amplifiers(recipe: Recipe, path: Path) -> dict[str, SenseAmplifier]:
             if has_reference != (each.sensing == "differential"):
                 inputs = "inputs for two references" if has_reference else "no input for a second reference"
                 raise InputError(f"{each.amplifier} cannot sense {each.sensing}: it has {inputs}")
+        with at_key(path, "comparator", index, "common_mode_v"):
+            _check_unique("common_mode_v", each.common_mode_v or ())
+            if each.common_mode_v is not None and each.sensing == "single_ended":
+                raise InputError("common_mode_v of a single_ended comparator, whose level_v is its common mode")
     return amplifiers
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from cosim.campaign.filetypes import STATUS
-from cosim.campaign.points import ColumnPoint, ComparatorPoint, Point
+from cosim.campaign.points import ColumnDraws, ColumnPoint, ComparatorPoint, Point, key_of
+from cosim.campaign.workers import Open, Stopped, engine_here, never
 from cosim.circuit.column import flipped_rows
 from cosim.circuit.comparator import decision
-from cosim.errors import InputError
+from cosim.fast.column import FastColumn
+from cosim.fast.files import to_content
+from cosim.hdf5 import content_hash
 from cosim.spice.engine import Engine, EngineName, Failed, open_engine
 
 
@@ -26,6 +27,7 @@ class Task:
     Args:
         key: The hash of all that the samples depend on; see `key_of`.
         engine_version: The ngspice version that the key stands for.
+        fast: What reads the columns; the full circuit does where it is None.
     """
 
     point: Point
@@ -36,6 +38,11 @@ class Task:
     engine: EngineName
     timeout_s: float
     engine_version: str
+    fast: FastColumn | None = None
+
+    def own_key(self, engine_version: str) -> str:
+        """The key as this cosim makes it."""
+        return key_of(self.point, self.seed, self.engine, engine_version, fast_hash(self.fast))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +50,13 @@ class Samples:
     """The outcome of a task: one entry a sample in each column, and the failures' details.
 
     Args:
-        columns: For a column `bl_v`, `blb_v`, `flipped`; for a comparator `offset_v`; and always `sample`, `status`.
+        columns: For a column `bl_v`, `blb_v`, `flipped`, and `control_bl`, `control_blb` (sample, control); for a
+            comparator `offset_v` and `control` (sample, device); and always `sample`, `status`.
         failures: Sample index to "reason: detail".
     """
 
     task: Task
-    columns: dict[str, Shaped[np.ndarray, " sample"]]
+    columns: dict[str, Shaped[np.ndarray, "sample *control"]]
     failures: dict[int, str]
 
 
@@ -56,38 +64,72 @@ Row = dict[str, Any]
 """One sample: its columns by name, and `detail` where it failed or flipped."""
 
 
-def run_task(
-    task: Task, open_: Callable[[EngineName], Engine] = open_engine, stopped: Callable[[], bool] = lambda: False
-) -> Samples:
-    """Run every sample of a task on this thread's own engine.
+def fast_hash(fast: FastColumn | None) -> str:
+    """The hash of all numbers of a fast column; empty for the full circuit."""
+    return "" if fast is None else content_hash(to_content(fast))
+
+
+def run_task(task: Task, open_: Open = open_engine, stopped: Stopped = never) -> Samples:
+    """Run every sample of a task: on this thread's own engine, or all at once by the fast column.
 
     Raises:
         CancelledError: `stopped` said so between two samples; what was simulated is lost.
         InputError: The ngspice here is of another version than the task's key stands for.
     """
-    engine = _engine(task.engine, open_)
-    if engine.version != task.engine_version:
-        hint = "install the same ngspice wherever tasks run"
-        raise InputError(f"ngspice {engine.version}, expected {task.engine_version} as where cosim runs", hint=hint)
+    if task.fast is not None:
+        return _fast_samples(task, task.fast)
+    engine = engine_here(task.engine, task.engine_version, open_)
     sample = _column_sample if isinstance(task.point, ColumnPoint) else _comparator_sample
     rows: list[Row] = []
     for index in range(task.start, task.stop):
         if stopped():
             raise CancelledError
         rows.append(sample(task, index, engine))
+    return _samples(task, rows)
+
+
+def _samples(task: Task, rows: list[Row]) -> Samples:
     failures = {row["sample"]: row.pop("detail") for row in rows if "detail" in row}
     columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in _dtypes(task.point).items()}
-    return Samples(task, columns, failures)
+    return Samples(task, columns | controls_of(task), failures)
 
 
-_local = threading.local()
+def controls_of(task: Task) -> dict[str, Float[np.ndarray, "sample control"]]:
+    """What the draws of a task tell of its samples before they are simulated; see `Samples.columns`."""
+    point = task.point
+    if isinstance(point, ComparatorPoint):
+        drawn = [point.controls(task.seed, index) for index in range(task.start, task.stop)]
+        return {"control": _rounded(np.array(drawn))}
+    return _column_controls(point, point.draws(task.seed, task.start, task.stop))
 
 
-def _engine(name: EngineName, open_: Callable[[EngineName], Engine]) -> Engine:
-    engines: dict[object, Engine] = _local.__dict__.setdefault("engines", {})
-    if (name, open_) not in engines:
-        engines[name, open_] = open_(name)
-    return engines[name, open_]
+def _column_controls(point: ColumnPoint, draws: ColumnDraws) -> dict[str, Float[np.ndarray, "sample control"]]:
+    bl, blb = point.controls(draws)
+    return {"control_bl": _rounded(bl), "control_blb": _rounded(blb)}
+
+
+def _rounded(controls: Float[np.ndarray, "sample control"]) -> Float[np.ndarray, "sample control"]:
+    """To a thousandth of a sigma, which no estimate sees; so files pack them to a third."""
+    return (np.rint(controls * 1024) / 1024).astype(np.float32)
+
+
+def _fast_samples(task: Task, fast: FastColumn) -> Samples:
+    """All samples in one read; the fast column knows no flips, which its check in the full circuit excludes."""
+    assert isinstance(task.point, ColumnPoint)
+    draws = task.point.draws(task.seed, task.start, task.stop)
+    lines_v = fast.read(draws.products, draws.weights, draws.vth_shift_v)
+    good = np.isfinite(lines_v[:, : len(task.point.bench.cell.ports.bit_lines)]).all(axis=1)
+    sample, ok, bad = np.arange(task.start, task.stop), 0, STATUS.index("not_finite")
+    values = {
+        "sample": sample,
+        "status": np.where(good, ok, bad),
+        "bl_v": np.where(good, lines_v[:, 0], np.nan),
+        "blb_v": np.where(good, lines_v[:, 1], np.nan),
+        "flipped": np.where(good, 0, -1),
+    }
+    columns = {name: values[name].astype(dtype) for name, dtype in _dtypes(task.point).items()}
+    columns |= _column_controls(task.point, draws)
+    return Samples(task, columns, {int(i): "not_finite: by the fast column" for i in sample[~good]})
 
 
 def _dtypes(point: Point) -> dict[str, type]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Shaped
 
 from cosim import hdf5
 from cosim.campaign.filetypes import SAMPLES, SHARD, STATUS, TRANSIENT
-from cosim.campaign.points import ComparatorPoint, Point
+from cosim.campaign.moments import batches_of
+from cosim.campaign.points import ComparatorPoint, Kind
+from cosim.campaign.prepare import Prepared, pairs_of
 from cosim.campaign.recipe import Campaign
-from cosim.campaign.sampling import Samples, Task
+from cosim.campaign.sampling import Samples, Task, controls_of
+from cosim.campaign.stopping import Ending
 from cosim.circuit.amplifier import SenseAmplifier
 from cosim.circuit.capacitor import CapacitorDevice
 from cosim.circuit.cell import Cell
@@ -34,8 +39,21 @@ _META = {
     "n_minus": ("1", "rows that pull BL down"),
     "n_plus": ("1", "rows that pull BLB down"),
     "level_v": ("V", "reference level of the comparator"),
+    "common_mode_v": ("V", "common mode of the comparator's inputs; of a single-ended one, its level"),
     "amplifier": ("1", "index into the attribute `amplifiers`"),
+    "point": ("1", "operating point: index into the attribute `points`"),
+    "level": ("1", "what read the column: 0 the full circuit, 2 the fast column"),
+    "batch": ("1", "independently randomised batch of draws that the sample belongs to"),
+    "control_bl": ("1", "sums of the drawn shifts of the rows that pull BL, by weight and device; mean 0, variance 1"),
+    "control_blb": (
+        "1",
+        "sums of the drawn shifts of the rows that pull BLB, by weight and device; mean 0, variance 1",
+    ),
+    "control": ("1", "drawn shift of each device in units of its sigma; not a number beyond the last device"),
 }
+
+_CONTROLS = ("control_bl", "control_blb", "control")
+"""The datasets of two axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +110,8 @@ class SampleStore:
             raise InputError("the shard is of another task", place=str(path))
         if columns.get("status", np.empty(0)).shape != expected.shape:
             raise InputError("the shard has no status of each sample", place=str(path))
+        if not columns.keys() & set(_CONTROLS):
+            columns |= controls_of(task)  # A shard of version 1.0: its draws are what they were.
         try:
             texts = json.loads(str(content.attributes["failures"]))
             failures = {int(index): str(text) for index, text in texts.items()}
@@ -109,12 +129,24 @@ class SampleStore:
         return self.folder / "shards" / f"{task.key[:24]}-{task.start:06d}-{task.stop:06d}.h5"
 
 
-def merge(store: SampleStore, campaign: Campaign, tasks: list[Task], engine_version: str) -> Path:
-    """Write `samples.h5` from complete shards; the content does not depend on the order they came in."""
+def merge(
+    store: SampleStore,
+    campaign: Campaign,
+    tasks: list[Task],
+    engine_version: str,
+    ready: Sequence[Prepared],
+    endings: Sequence[Ending] = (),
+) -> Path:
+    """Write `samples.h5` from complete shards; the content does not depend on the order they came in.
+
+    Args:
+        ready: The operating points.
+        endings: Where each point ended whose number of samples a standard error decided.
+    """
     parts = [store.load(task) for task in tasks]
     amplifiers = [each.amplifier for each in campaign.recipe.comparator]
     datasets: dict[str, hdf5.Dataset] = {}
-    for kind in ("column", "comparator"):
+    for kind in get_args(Kind):
         chosen = [part for part in parts if part.task.point.kind == kind]
         for name, values in _table(chosen, amplifiers).items():
             datasets[f"{kind}_{name}"] = _dataset(name, values, f"{kind}_read")
@@ -123,19 +155,23 @@ def merge(store: SampleStore, campaign: Campaign, tasks: list[Task], engine_vers
         "amplifiers": json.dumps(amplifiers),
         "sensing": json.dumps([each.sensing for each in campaign.recipe.comparator]),
         "failures": json.dumps(failures),
+        "points": json.dumps([each.record(pairs_of(campaign)) for each in ready], allow_nan=False),
         "tasks": tasks_hash(tasks),
     }
+    if endings:
+        attributes["stopping"] = json.dumps([each.as_json() for each in endings], allow_nan=False)
     hdf5.write(store.path, hdf5.Content(attributes, datasets), filetype=SAMPLES[0], version=SAMPLES[1])
     return store.path
 
 
 def merged(store: SampleStore, campaign: Campaign, tasks: list[Task]) -> bool:
-    """Whether `samples.h5` is there, whole, made of just these tasks, and says so with this recipe's text."""
+    """Whether `samples.h5` is there, whole, of this version, of just these tasks, and with this recipe's text."""
     try:
         about = hdf5.read(store.path, filetype=SAMPLES[0], major=SAMPLES[1][0]).attributes
     except CosimError:
         return False
-    return (about.get("tasks"), about.get("recipe_sha256")) == (tasks_hash(tasks), _sha256(campaign.text))
+    expected = (tasks_hash(tasks), _sha256(campaign.text), list(SAMPLES[1]))
+    return (about.get("tasks"), about.get("recipe_sha256"), about.get("version")) == expected
 
 
 def tasks_hash(tasks: list[Task]) -> str:
@@ -146,10 +182,14 @@ def tasks_hash(tasks: list[Task]) -> str:
 def provenance(campaign: Campaign, engine_version: str) -> dict[str, str | int | float]:
     """What a file says of where it came from: texts, their SHA-256, the engine; never a path."""
     recipe = campaign.recipe
+    corners = dict.fromkeys(point.process for point in campaign.operating_points)
     texts = {
-        "process": campaign.process.corner_text(recipe.corner.process),
-        "cell": _netlist(campaign, campaign.cell),
-    } | {f"amplifier_{name}": _netlist(campaign, amplifier) for name, amplifier in campaign.amplifiers.items()}
+        "process" if len(corners) == 1 else f"process_{corner}": campaign.process.corner_text(corner)
+        for corner in corners
+    }
+    texts |= {"cell": _netlist(campaign, campaign.cell)} | {
+        f"amplifier_{name}": _netlist(campaign, amplifier) for name, amplifier in campaign.amplifiers.items()
+    }
     attributes: dict[str, str | int | float] = {
         "engine": f"ngspice ({recipe.engine})",
         "engine_version": engine_version,
@@ -179,30 +219,45 @@ def _unit(device: MismatchDevice | CapacitorDevice) -> str:
     return " V" if isinstance(device, MismatchDevice) and device.quantity == "vth" else ""
 
 
-def _table(parts: list[Samples], amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
+def _table(parts: list[Samples], amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, "read *control"]]:
     """All samples of one kind as one table, with the coordinates of their point."""
     if not parts:
         return {}
-    coordinates = [_coordinates(part.task.point, len(part.columns["sample"]), amplifiers) for part in parts]
+    coordinates = [_coordinates(part, amplifiers) for part in parts]
     rows = [place | part.columns for place, part in zip(coordinates, parts, strict=True)]
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return {name: _stacked([row[name] for row in rows]) for name in rows[0]}
 
 
-def _coordinates(point: Point, count: int, amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
+def _stacked(values: list[Shaped[np.ndarray, "_ *control"]]) -> Shaped[np.ndarray, "read *control"]:
+    """All values in one array; circuits of fewer devices have no numbers in the last columns."""
+    if values[0].ndim == 1:
+        return np.concatenate(values)
+    widest = max(each.shape[1] for each in values)
+    blanks = [np.full((len(each), widest - each.shape[1]), np.nan, each.dtype) for each in values]
+    return np.concatenate([np.hstack(pair) for pair in zip(values, blanks, strict=True)])
+
+
+def _coordinates(part: Samples, amplifiers: list[str]) -> dict[str, Shaped[np.ndarray, " read"]]:
+    task, point, sample = part.task, part.task.point, part.columns["sample"]
+    batch = batches_of(sample, point.batch, point.method).astype(np.int32)
+    operating = {"point": np.full(sample.size, point.operating, np.int32), "batch": batch}
     if isinstance(point, ComparatorPoint):
-        return {
-            "amplifier": np.full(count, amplifiers.index(point.amplifier), np.uint8),
-            "level_v": np.full(count, point.level_v),
+        return operating | {
+            "amplifier": np.full(sample.size, amplifiers.index(point.amplifier), np.uint8),
+            "level_v": np.full(sample.size, point.level_v),
+            "common_mode_v": np.full(sample.size, point.bench.common_mode_v),
         }
-    return {
-        "n_minus": np.full(count, point.n_minus, np.int32),
-        "n_plus": np.full(count, point.n_plus, np.int32),
+    return operating | {
+        "n_minus": np.full(sample.size, point.n_minus, np.int32),
+        "n_plus": np.full(sample.size, point.n_plus, np.int32),
+        "level": np.full(sample.size, 0 if task.fast is None else 2, np.uint8),
     }
 
 
-def _dataset(name: str, values: Shaped[np.ndarray, " read"], axis: str) -> hdf5.Dataset:
+def _dataset(name: str, values: Shaped[np.ndarray, "read *control"], axis: str) -> hdf5.Dataset:
     units, long_name = _META[name]
-    return hdf5.Dataset(values, units, long_name, (axis,))
+    axes = (axis, axis.replace("read", "term").replace("row", "term")) if name in _CONTROLS else (axis,)
+    return hdf5.Dataset(values, units, long_name, axes)
 
 
 def _sha256(text: str) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shlex
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from cosim.cli.clusters import executor_on
-from cosim.cli.console import SomeWhole, meter, note, show, table
-from cosim.cli.tables import fit_lines
+from cosim.cli.console import SomeWhole, meter, note, show
+from cosim.cli.plans import flip_lines, plan_lines
+from cosim.cli.tables import figures_of, fit_lines, lines_of, stopping_lines
 
 if TYPE_CHECKING:
     from cosim.campaign.recipe import Campaign
+    from cosim.surrogate.family import SurrogateFamily
     from cosim.surrogate.model import Surrogate
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
@@ -39,13 +42,9 @@ def plan(
     campaign = _campaign_of(what, recipe)
     out = out or _folder_of(campaign, recipe)
     planned = schedule(campaign, out, workers=workers)
-    rows = [
-        [point.label, str(point.samples), str(point.done), f"{1e3 * point.sample_s:.0f}", f"{point.left_s:.0f}"]
-        for point in planned.points
-    ]
     lines = [
         campaign.recipe.title,
-        *table(rows, ["point", "samples", "done", "ms a sample", "s left"]),
+        *plan_lines(planned),
         f"{planned.left_s:.0f} s left with {planned.workers} ngspice processes, one deck of each kind timed just now",
     ]
     show(lines, planned.as_json(), json, _again("characterize", what, recipe, out))
@@ -70,13 +69,19 @@ def characterize(
         cluster: Address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers simulate; see docs/cluster.md.
         json: Print one JSON object.
     """
+    from cosim.campaign.flips import flips_of
+
     campaign = _campaign_of(what, recipe)
     out = out or _folder_of(campaign, recipe)
     content = collect_with_bar(campaign, out, workers, cluster)
+    flips = flips_of(out / "samples.h5")
+    content["flips"] = [asdict(each) | {"share": each.share} for each in flips]
     lines = [
         f"{content['samples']} samples in {out / 'samples.h5'}: {content['simulated']} simulated now in "
         f"{content['seconds']:.1f} s, {content['failed']} failed, {content['flipped']} with flipped cells",
         *([f"most frequent failure: {content['failure']}"] if content["failure"] else []),
+        *flip_lines(flips),
+        *stopping_lines(content["endings"]),
     ]
     show(lines, content, json, f"cosim fit {out}")
 
@@ -91,8 +96,8 @@ def fit(run: Path, *, out: Path | None = None, max_failure_rate: float = 0.01, j
         json: Print one JSON object.
     """
     out = out or run / "surrogate.h5"
-    surrogate = _fitted(run, out, max_failure_rate)
-    show(fit_lines(surrogate), dict(surrogate.validation), json, _evaluate(str(out)))
+    found = _fitted(run, out, max_failure_rate)
+    show(lines_of(found), figures_of(found), json, _evaluate(str(out), found))
 
 
 def validate(
@@ -112,25 +117,24 @@ def validate(
         min_ks_p: Smallest p-value of the Kolmogorov-Smirnov tests.
         json: Print one JSON object.
     """
-    from cosim.errors import InputError, MeasuredWorseError
+    from cosim.surrogate.family_files import is_family, load_family
     from cosim.surrogate.files import load_surrogate
 
+    bounds = (
+        ("mean_rms_counts", max_mean_counts, 1),
+        ("sigma_rms_counts", max_sigma_counts, 1),
+        ("ks_p", min_ks_p, -1),
+    )
+    if is_family(surrogate):
+        family = load_family(surrogate)
+        show(lines_of(family), figures_of(family), json, _evaluate(surrogate, family))
+        for point, each in zip(family.points, family.surrogates, strict=True):
+            if each is not None:
+                _check_bounds(each, bounds, f"{surrogate}: {point}")
+        return
     model = load_surrogate(surrogate)
-    show(fit_lines(model), dict(model.validation), json, _evaluate(surrogate))
-    for view in ("bl", "blb", "difference"):
-        bounds = (
-            ("mean_rms_counts", max_mean_counts, 1),
-            ("sigma_rms_counts", max_sigma_counts, 1),
-            ("ks_p", min_ks_p, -1),
-        )
-        for name, bound, sign in bounds:
-            if bound is None:
-                continue
-            if f"{view}_{name}" not in model.validation:
-                raise InputError(f"the surrogate states no {name} of {view}", place=surrogate)
-            value = model.validation[f"{view}_{name}"]
-            if not sign * value <= sign * bound:
-                raise MeasuredWorseError(f"{view} {name} is {value:.3g}, asked for {bound:g}", place=surrogate)
+    show(fit_lines(model), dict(model.validation), json, _evaluate(surrogate, model))
+    _check_bounds(model, bounds, surrogate)
 
 
 def regenerate(
@@ -147,6 +151,8 @@ def regenerate(
     """
     from cosim.campaign.recipe import load_campaign
     from cosim.cli.cards import write_card
+    from cosim.errors import InputError
+    from cosim.surrogate.family import SurrogateFamily
 
     began = time.monotonic()
     campaign = load_campaign(name)
@@ -154,10 +160,27 @@ def regenerate(
     collect_with_bar(campaign, out, workers, cluster)
     path = out / "surrogate.h5"
     surrogate = _fitted(out, path, campaign.recipe.max_failure_rate)
+    if isinstance(surrogate, SurrogateFamily):
+        raise InputError("a recipe of several operating points", place=campaign.place, hint="cosim fit, then validate")
     card, seconds = write_card(path, Path(campaign.place).stem), time.monotonic() - began
     content = dict(surrogate.validation) | {"surrogate": str(path), "card": str(card), "seconds": seconds}
     lines = [*fit_lines(surrogate), f"{path} and its card {card}: {seconds:.0f} s in all"]
     show(lines, content, json, f"cosim validate {shlex.quote(str(path))}")
+
+
+def _check_bounds(model: Surrogate, bounds: tuple[tuple[str, float | None, int], ...], place: str) -> None:
+    """Raise where a figure is worse than asked, or is not there."""
+    from cosim.errors import InputError, MeasuredWorseError
+
+    for view in ("bl", "blb", "difference") if model.lines == 2 else ("bl",):
+        for name, bound, sign in bounds:
+            if bound is None:
+                continue
+            if f"{view}_{name}" not in model.validation:
+                raise InputError(f"the surrogate states no {name} of {view}", place=place)
+            value = model.validation[f"{view}_{name}"]
+            if not sign * value <= sign * bound:
+                raise MeasuredWorseError(f"{view} {name} is {value:.3g}, asked for {bound:g}", place=place)
 
 
 def collect_with_bar(
@@ -170,6 +193,11 @@ def collect_with_bar(
     last = None
     with executor_on(cluster, workers) as executor, meter("samples") as bar:
         for last in collect(campaign, out, executor=executor, workers=workers):
+            if last.told:
+                note(last.told)
+            if last.stage == "points":
+                bar.update(last.done, last.total, f"operating points ready  {last.label}")
+                continue
             rate = f"{last.rate:.1f}/s  " if last.rate else ""
             bar.update(last.done, last.total, rate + last.label, last.left_s if last.rate else None)
     assert last is not None
@@ -180,31 +208,37 @@ def collect_with_bar(
         "flipped": last.flipped,
         "failure": last.failure,
         "seconds": last.seconds,
+        "endings": [each.as_json() for each in last.endings],
         "folder": str(out),
     }
 
 
-def _fitted(run: Path, out: Path, max_failure_rate: float) -> Surrogate:
-    """Fit the samples of a run and write the surrogate.
+def _fitted(run: Path, out: Path, max_failure_rate: float) -> Surrogate | SurrogateFamily:
+    """Fit the samples of a run and write the surrogate, or the family of several operating points.
 
     Raises:
         InputError: There are no samples, too many failed, or `out` cannot be written.
     """
     from cosim.errors import InputError
-    from cosim.surrogate.files import save_surrogate
     from cosim.surrogate.fit import fit as fit_samples
 
     if not run.is_file() and not (run / "samples.h5").exists():
         hint = f"cosim characterize RECIPE --out {shlex.quote(str(run))}"
         raise InputError("samples cannot be read: there is no samples.h5", place=str(run), hint=hint)
-    surrogate = fit_samples(run, max_failure_rate=max_failure_rate)
-    save_surrogate(surrogate, out)
-    return surrogate
+    found = fit_samples(run, max_failure_rate=max_failure_rate)
+    found.save(out)
+    return found
 
 
-def _evaluate(surrogate: str) -> str:
-    """The command line that uses a surrogate."""
-    return f"cosim evaluate fashion_mnist_mlp --surrogate {shlex.quote(surrogate)}"
+def _evaluate(path: str, found: Surrogate | SurrogateFamily) -> str:
+    """The command line that uses a surrogate, or one of a family's points."""
+    from cosim.surrogate.family import SurrogateFamily
+
+    command = f"cosim evaluate fashion_mnist_mlp --surrogate {shlex.quote(path)}"
+    if not isinstance(found, SurrogateFamily):
+        return command
+    point = next(p for p, each in zip(found.points, found.surrogates, strict=True) if each is not None)
+    return f"{command} --corner {point.process} --vdd {point.vdd_v:g} --temp {point.temp_c:g}"
 
 
 def _campaign_of(what: str, recipe: str | None) -> Campaign:

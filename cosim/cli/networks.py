@@ -21,8 +21,15 @@ def evaluate(
     *,
     surrogate: str = "xnor_8t",
     mode: Literal["ideal", "nominal", "iid", "all"] = "all",
-    sensing: Literal["single_ended", "differential"] = "differential",
-    bits: Whole = 3,
+    sensing: Literal["single_ended", "differential"] | None = None,
+    bits: SomeWhole = None,
+    mlsa: Literal["flash", "sequential"] = "flash",
+    adc: str | None = None,
+    corner: str | None = None,
+    vdd: float | None = None,
+    temp: float | None = None,
+    word_line: float | None = None,
+    pulse: float | None = None,
     seed: Whole = 0,
     images: SomeWhole = None,
     out: Path | None = None,
@@ -34,8 +41,16 @@ def evaluate(
         network: A network's file, or one of models/networks/ by name.
         surrogate: A surrogate's file, or one of models/surrogates/ by name.
         mode: ideal (exact), nominal (mean transfer and levels), iid (fresh columns and comparators), or all.
-        sensing: single_ended reads BL, differential reads BL - BLB.
-        bits: Bits of the sense amplifier's code.
+        sensing: single_ended reads BL, differential reads BL - BLB; by default differential where there are two lines.
+        bits: Bits of the sense amplifier's code; 3 by default.
+        mlsa: flash (a comparator a level) or sequential (one, its reference stepped with the word line off; the line's
+            droop meanwhile is not modelled).
+        adc: A stated converter instead, such as column_adc, or its folder; for columns of one line.
+        corner: Process corner, of a surrogate of several operating points; as the next four.
+        vdd: Supply in volts.
+        temp: Temperature in degrees Celsius.
+        word_line: Word-line voltage in volts.
+        pulse: Pulse in seconds.
         seed: Of the draws in iid.
         images: Test images, from the first; all by default.
         out: Folder for calibrations and outcomes; the surrogate's own, or runs/SURROGATE for a shipped one.
@@ -43,18 +58,29 @@ def evaluate(
     """
     from cosim import chain, resources
     from cosim.errors import InputError
-    from cosim.surrogate.files import load_surrogate
+    from cosim.network.sensing import sensing_of
+    from cosim.surrogate.family_files import is_family, load_at
+    from cosim.surrogate.operating import Request
 
     if images is not None and images < 1:
         raise InputError(f"--images must be at least 1, got {images}")
     modes = ("ideal", "nominal", "iid") if mode == "all" else (mode,)
-    load_surrogate(surrogate)  # Before anything is written, also where mode ideal does not need it.
+    asked = Request(corner, vdd, temp, word_line, pulse)
+    model = load_at(surrogate, asked)  # Before anything is written, also where mode ideal does not need it.
+    sensing_of(model, sensing, adc)
+    if adc is not None and (bits is not None or mlsa != "flash"):
+        raise InputError(f"--adc {adc} takes neither --bits nor --mlsa: its levels are stated")
     is_file = Path(surrogate).suffix == ".h5"
     path = Path(surrogate) if is_file else resources.find("models", "surrogates", f"{surrogate}.h5")
     out = out or (path.parent if is_file else Path("runs") / surrogate)
+    if is_family(path):
+        out = out / chain.folder_of(asked)
+        path = chain.at_point(out, path, asked)
+        surrogate = str(path)
+        note(f"{path}: {model.provenance['operating_point']}")
     outcomes: list[Outcome] = []
     for each in modes:
-        chosen = chain.Chosen(network, each, sensing, bits, seed, images)
+        chosen = chain.Chosen(network, each, sensing, bits, seed, images, mlsa, adc)
         outcomes.append(chain.evaluated(out, chosen, None if each == "ideal" else path))
     content = {"outcomes": [as_json(each) for each in outcomes]}
     show(outcome_lines(outcomes), content, json, _report(out, path, surrogate))
@@ -98,7 +124,7 @@ def outcome_lines(outcomes: list[Outcome]) -> list[str]:
     rows = [
         [
             each.mode,
-            each.sensing or "-",
+            " ".join(part for part in (each.sensing, each.amplifier) if part) or "-",
             str(each.bits or "-"),
             percent(each.accuracy.value),
             f"{percent(each.accuracy.low)} to {percent(each.accuracy.high)}",

@@ -1,86 +1,26 @@
-"""The fast column: columns read by the thousand from their cells' coefficient vectors."""
+"""What every fast column is, whatever its sensing style, and what it takes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int8
-from scipy.interpolate import CubicSpline
 
-from cosim.circuit.column import START_S, ColumnBench
 from cosim.errors import InputError
 from cosim.fast.bank import STATES
-from cosim.fast.electrical import MIDDLE, Electrical
 from cosim.fast.surface import Surface
 
-EDGE_STEPS, TOP_STEPS = 6, 5
-"""Runge-Kutta steps of a word-line edge, and of each half of the pulse between its edges."""
 
-_FINE = 501
-
-
-@dataclass(frozen=True, slots=True)
-class Waveform:
-    """When the word line rises and falls, in seconds, and what a column starts from.
-
-    Args:
-        rows: Rows of the column.
-        vdd_v: Supply, in volts.
-        start_v: Bit-line voltages before the read.
-        c_bit_line_f: Capacitance on each line beside the cells', in farads.
-        word_line_v: Peak of the word line, in volts.
-        start_s: When the word line begins to rise.
-        edge_s: How long it rises and falls.
-        pulse_s: From half-way up to half-way down.
-        sense_time_s: When the lines are read.
-    """
-
-    rows: int
-    vdd_v: float
-    start_v: tuple[float, float]
-    c_bit_line_f: float
-    word_line_v: float
-    start_s: float
-    edge_s: float
-    pulse_s: float
-    sense_time_s: float
-
-    @classmethod
-    def of(cls, bench: ColumnBench) -> Waveform:
-        """The bench's."""
-        lines = bench.cell.ports.bit_lines
-        first, second = (bench.cell.precharge[name] * bench.corner.vdd_v for name in lines)
-        edge_s = bench.cell.defaults.edge_s
-        timing = (START_S, edge_s, bench.pulse_s, bench.sense_time_s)
-        loads = (bench.c_bit_line_f, bench.word_line_v)
-        return cls(bench.rows, bench.corner.vdd_v, (first, second), *loads, *timing)
+@runtime_checkable
+class FastColumn(Protocol):
+    """A column that is read without a simulator; built by `cosim.fast.build.build_fast_column`."""
 
     @property
-    def marks_s(self) -> tuple[float, ...]:
-        """Ends of the rise, the pulse's first and second half, the fall and the read, in seconds."""
-        up = self.start_s + self.edge_s
-        down = self.start_s + self.pulse_s
-        return (up, (up + down) / 2, down, down + self.edge_s, self.sense_time_s)
-
-
-# No slots: the tables are made once, when they are first needed.
-@dataclass(frozen=True, eq=False)
-class FastColumn:
-    """A column that is read without a simulator; built by `cosim.fast.build.build_fast_column`.
-
-    Args:
-        surface: Cells' coefficients.
-        waveform: The read.
-        electrical: Capacitances.
-        about: Where it comes from: cell, process, corner, seed, and figures of the fit.
-    """
-
-    surface: Surface
-    waveform: Waveform
-    electrical: Electrical
-    about: dict[str, str | int | float]
+    def about(self) -> dict[str, str | int | float]:
+        """Where it comes from: cell, process, corner, seed, and figures of the fit."""
+        ...
 
     def read(
         self,
@@ -88,103 +28,58 @@ class FastColumn:
         weights: Int8[np.ndarray, "sample row"],
         vth_shift_v: Float[np.ndarray, "sample row device"],
     ) -> Float[np.ndarray, "sample line"]:
-        """Both bit lines of every column at the read, in volts; a pure function, the same bits in any batch.
+        """What `column_deck` would read of every column, in volts; a pure function, the same bits in any batch.
+
+        The second line is NaN for a cell with one line. Every row has its full current (`row_share` 1).
 
         Args:
             products: -1 pulls the first line, +1 the second, and a row of 0 is off.
             weights: What each row stores, -1 or +1.
-            vth_shift_v: Threshold shifts as in `column_deck`, in volts.
+            vth_shift_v: Shifts as in `column_deck`, in volts; of capacitors relative.
 
         Raises:
             InputError: An array has the wrong shape or values.
         """
-        return self.trace(products, weights, vth_shift_v)[:, :, -1]
-
-    def trace(
-        self,
-        products: Int8[np.ndarray, "sample row"],
-        weights: Int8[np.ndarray, "sample row"],
-        vth_shift_v: Float[np.ndarray, "sample row device"],
-    ) -> Float[np.ndarray, "sample line mark"]:
-        """The lines at each of `waveform.marks_s`, in volts; the last is the read."""
-        self._check(products, weights, vth_shift_v)
-        return self.voltages(self.coefficients(products, weights, vth_shift_v), counts_of(products), self.electrical)
-
-    def coefficients(
-        self, products: np.ndarray, weights: np.ndarray, vth_shift_v: np.ndarray
-    ) -> Float[np.ndarray, "sample line component"]:
-        """The sum of the cells' coefficient vectors: all that mismatch does to a column."""
-        from cosim.fast import kernels
-
-        s = self.surface
-        shift_v = np.ascontiguousarray(vth_shift_v, np.float64)
-        return kernels.coefficients(products, weights, shift_v, s.scale_v, s.parent, s.device, s.features, s.weight)
-
-    def voltages(
-        self,
-        coefficient: Float[np.ndarray, "sample line component"],
-        counts: Float[np.ndarray, "sample line kind"],
-        electrical: Electrical,
-    ) -> Float[np.ndarray, "sample line mark"]:
-        """The lines at each mark, from the coefficients and the rows that pull, do not pull, and are off."""
-        from cosim.fast import kernels
-
-        wave = self.waveform
-        charge = electrical.charge(counts, wave.rows, wave.c_bit_line_f)
-        tables, first_v, step_v = self.tables
-        plan, marks = self.plan
-        middle_v = MIDDLE * wave.vdd_v
-        every = kernels.integrate(coefficient, charge, middle_v, np.array(wave.start_v), tables, first_v, step_v, plan)
-        return every[:, :, marks]
-
-    @cached_property
-    def tables(self) -> tuple[np.ndarray, float, float]:
-        """Currents of the components at every level of the plan, (table, voltage, component), first volt, step."""
-        s = self.surface
-        levels = np.linspace(0.0, 1.0, 2 * EDGE_STEPS + 1)
-        fine_v = np.linspace(s.voltage_v[0], s.voltage_v[-1], _FINE)
-        at_level = CubicSpline(s.level, s.basis_a, axis=1)(levels)
-        fine = CubicSpline(s.voltage_v, at_level, axis=2)(fine_v)
-        return np.ascontiguousarray(fine.transpose(1, 2, 0)), float(fine_v[0]), float(fine_v[1] - fine_v[0])
-
-    @cached_property
-    def plan(self) -> tuple[np.ndarray, list[int]]:
-        """The steps as `kernels.integrate` takes them, and the last step before each mark."""
-        wave, top = self.waveform, 2 * EDGE_STEPS
-        rise, middle, fall, down, end = wave.marks_s
-        edge = [2 * i for i in range(EDGE_STEPS)]
-        phases = [
-            [_step(wave, wave.start_s, 0, 0)],
-            [_step(wave, wave.edge_s / EDGE_STEPS, i, i + 2) for i in edge],
-            [_step(wave, (middle - rise) / TOP_STEPS, top, top)] * TOP_STEPS,
-            [_step(wave, (fall - middle) / TOP_STEPS, top, top)] * TOP_STEPS,
-            [_step(wave, wave.edge_s / EDGE_STEPS, top - i, top - i - 2) for i in edge],
-            [_step(wave, end - down, 0, 0)],
-        ]
-        ends = np.cumsum([len(phase) for phase in phases])[1:] - 1
-        return np.array([step for phase in phases for step in phase]), ends.tolist()
-
-    def _check(self, products: np.ndarray, weights: np.ndarray, vth_shift_v: np.ndarray) -> None:
-        rows, devices = self.waveform.rows, self.surface.scale_v.size
-        shape = (len(products), rows)
-        if products.shape != shape or weights.shape != shape or vth_shift_v.shape != (*shape, devices):
-            came = f"{products.shape}, {weights.shape} and {vth_shift_v.shape}"
-            raise InputError(f"expected (sample, {rows}) twice and (sample, {rows}, {devices}), got {came}")
-        if not np.isin(products, (-1, 0, 1)).all() or not np.isin(weights, (-1, 1)).all():
-            raise InputError("products must be -1, 0 or +1 and weights -1 or +1")
-        impossible = [state for state, many in zip(STATES, self.surface.features.min(axis=1), strict=True) if not many]
-        for product, weight in impossible:
-            if ((products == product) & (weights == weight)).any():
-                raise InputError(f"{self.about['cell']} has no input that gives {product:+d} with weight {weight:+d}")
-        if not np.isfinite(vth_shift_v).all():
-            raise InputError("threshold shifts must be finite")
+        ...
 
 
-def _step(wave: Waveform, seconds: float, first: int, last: int) -> list[float]:
-    """One step from one table to another, as `kernels.integrate` takes it."""
-    tables = (first, (first + last) // 2, last)
-    volts = [wave.word_line_v * table / (2 * EDGE_STEPS) for table in tables]
-    return [seconds, (volts[2] - volts[0]) / seconds, *volts, *tables]
+def check_arrays(
+    products: np.ndarray,
+    weights: np.ndarray,
+    vth_shift_v: np.ndarray,
+    rows: int,
+    devices: int,
+    impossible: Sequence[tuple[int, int]],
+) -> None:
+    """Refuse arrays that `read` does not take.
+
+    Args:
+        products: As in `read`.
+        weights: As in `read`.
+        vth_shift_v: As in `read`.
+        rows: Of the column.
+        devices: With mismatch, of a cell.
+        impossible: (product, weight) of the states that the cell has no input for.
+
+    Raises:
+        InputError: A shape or a value is wrong.
+    """
+    shape = (len(products), rows)
+    if products.shape != shape or weights.shape != shape or vth_shift_v.shape != (*shape, devices):
+        came = f"{products.shape}, {weights.shape} and {vth_shift_v.shape}"
+        raise InputError(f"expected (sample, {rows}) twice and (sample, {rows}, {devices}), got {came}")
+    if not np.isin(products, (-1, 0, 1)).all() or not np.isin(weights, (-1, 1)).all():
+        raise InputError("products must be -1, 0 or +1 and weights -1 or +1")
+    for product, weight in impossible:
+        if ((products == product) & (weights == weight)).any():
+            raise InputError(f"the cell has no input that gives {product:+d} with weight {weight:+d}")
+    if not np.isfinite(vth_shift_v).all():
+        raise InputError("threshold shifts must be finite")
+
+
+def impossible_states(surface: Surface) -> list[tuple[int, int]]:
+    """The (product, weight) pairs that a surface has no polynomial for."""
+    return [state for state, many in zip(STATES, surface.features.min(axis=1), strict=True) if not many]
 
 
 def counts_of(products: Int8[np.ndarray, "sample row"]) -> Float[np.ndarray, "sample line kind"]:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cosim import hdf5
 from cosim.errors import InputError
-from cosim.fast.column import FastColumn, Waveform
+from cosim.fast.charge_share import ChargeShareColumn, Sharing
+from cosim.fast.column import FastColumn
+from cosim.fast.discharge import DischargeColumn, Waveform
 from cosim.fast.electrical import Electrical
+from cosim.fast.static import Holder, StaticColumn
 from cosim.fast.surface import Surface
 
-FAST_COLUMN = ("cosim-fast-column", (1, 0))
+FAST_COLUMN = ("cosim-fast-column", (1, 1))
 
-_SURFACE = {
+SENSING = "fast_sensing"
+"""The attribute that names the style; a 1.0 file has none and holds a discharging column."""
+
+_Arrays = Mapping[str, tuple[str, str, tuple[str, ...]]]
+
+_SURFACE: _Arrays = {
     "scale_v": ("V", "threshold shift that is 1 in the polynomials", ("device",)),
     "parent": ("1", "feature that each feature multiplies", ("state", "line", "feature")),
     "device": ("1", "device whose shift each feature multiplies by", ("state", "line", "feature")),
@@ -27,22 +37,43 @@ _SURFACE = {
     "order": ("1", "weighted degree of the polynomial", ("state", "line")),
     "error": ("1", "cross-validated rms error of a cell's current, relative", ("state", "line")),
 }
-_WAVEFORM, _ELECTRICAL = "waveform_", "electrical_"
+_HOLDER: _Arrays = {"current_a": ("A", "current of what holds a line into it", ("line", "voltage"))}
+_SHARING: _Arrays = {
+    "cell_f": ("F", "nominal capacitance of each device, 0 of a transistor", ("device",)),
+    "step_v": ("V", "what a row of each product moves its capacitor by", ("product",)),
+    "bend": ("1", "square in 1/V and cube in 1/V^2 of the line's step", ("power",)),
+    "effect": ("1", "effect of a shift on its row's capacitor", ("product", "device")),
+    "impossible": ("1", "product and weight that the cell has no input for", ("impossible", "pair")),
+}
+
+_Part = tuple[str, type[Any], _Arrays]
+"""Prefix of a part's attributes (datasets have `fast_`), its class, and which of its fields are datasets."""
+
+_PARTS: dict[str, tuple[_Part, ...]] = {
+    "discharge": (("fast_", Surface, _SURFACE), ("waveform_", Waveform, {}), ("electrical_", Electrical, {})),
+    "static": (("fast_", Surface, _SURFACE), ("holder_", Holder, _HOLDER)),
+    "charge-share": (("sharing_", Sharing, _SHARING),),
+}
 
 
 def to_content(fast: FastColumn) -> hdf5.Content:
-    """All of a fast column: datasets of the surface; waveform, capacitances and origin as attributes."""
-    datasets = {
-        f"fast_{name}": hdf5.Dataset(
-            getattr(fast.surface, name), units, text, tuple(f"fast_axis_{axis}" for axis in axes)
-        )
-        for name, (units, text, axes) in _SURFACE.items()
-    }
-    attributes: dict[str, hdf5.Attribute] = dict(fast.about)
-    for prefix, part in ((_WAVEFORM, fast.waveform), (_ELECTRICAL, fast.electrical)):
-        for each in fields(part):
+    """All of a fast column: arrays as datasets; numbers, style and origin as attributes.
+
+    Raises:
+        InputError: It is no column of ours.
+    """
+    style, parts = _taken_apart(fast)
+    attributes: dict[str, hdf5.Attribute] = {**fast.about, SENSING: style}
+    datasets: dict[str, hdf5.Dataset] = {}
+    for part, (prefix, kind, arrays) in zip(parts, _PARTS[style], strict=True):
+        for each in fields(kind):
             value = getattr(part, each.name)
-            attributes[prefix + each.name] = list(value) if isinstance(value, tuple) else value
+            if each.name in arrays:
+                units, text, axes = arrays[each.name]
+                named = tuple(f"fast_axis_{axis}" for axis in axes)
+                datasets[f"fast_{each.name}"] = hdf5.Dataset(_array(value, len(axes)), units, text, named)
+            else:
+                attributes[prefix + each.name] = list(value) if isinstance(value, tuple) else value
     return hdf5.Content(attributes, datasets)
 
 
@@ -50,23 +81,19 @@ def from_content(content: hdf5.Content) -> FastColumn:
     """A fast column out of what to_content gave.
 
     Raises:
-        InputError: Something is missing or no number.
+        InputError: Something is missing or no number, or the sensing style is none of ours.
     """
+    style = str(content.attributes.get(SENSING, "discharge"))
+    if style not in _PARTS:
+        raise InputError(f"a fast column of sensing {style!r}", hint=f"known: {', '.join(_PARTS)}")
     try:
-        surface = Surface(**{name: content.datasets[f"fast_{name}"].values for name in _SURFACE})
-        wave, electrical = (
-            {each.name: content.attributes[prefix + each.name] for each in fields(part)}
-            for prefix, part in ((_WAVEFORM, Waveform), (_ELECTRICAL, Electrical))
-        )
-        wave["start_v"] = tuple(wave["start_v"])  # type: ignore[arg-type]
-        parts = Waveform(**wave), Electrical(**electrical)  # type: ignore[arg-type]
-    except (KeyError, TypeError) as error:
+        parts = [_part(content, *part) for part in _PARTS[style]]
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"an incomplete fast column: {error}") from error
-    if not all(np.isfinite(getattr(surface, name)).all() for name in _SURFACE):
-        raise InputError("a fast column with a NaN")
-    known = hdf5.RESERVED | {name for name in content.attributes if name.startswith((_WAVEFORM, _ELECTRICAL))}
+    prefixes = tuple(prefix for prefix, _, _ in _PARTS[style])
+    known = hdf5.RESERVED | {SENSING} | {name for name in content.attributes if name.startswith(prefixes)}
     about = {k: v for k, v in content.attributes.items() if k not in known and isinstance(v, str | int | float)}
-    return FastColumn(surface, *parts, about)
+    return _put_together(style, parts, about)
 
 
 def save_fast_column(fast: FastColumn, path: Path) -> None:
@@ -81,3 +108,47 @@ def load_fast_column(path: Path) -> FastColumn:
         InputError: Not there, damaged, incomplete, or of another type or version.
     """
     return from_content(hdf5.read(path, filetype=FAST_COLUMN[0], major=FAST_COLUMN[1][0]))
+
+
+def _taken_apart(fast: FastColumn) -> tuple[str, tuple[Any, ...]]:
+    match fast:
+        case DischargeColumn():
+            return "discharge", (fast.surface, fast.waveform, fast.electrical)
+        case StaticColumn():
+            return "static", (fast.surface, fast.holder)
+        case ChargeShareColumn():
+            return "charge-share", (fast.sharing,)
+        case _:
+            raise InputError(f"expected a fast column that this version builds, got {type(fast).__name__}")
+
+
+def _put_together(style: str, parts: list[Any], about: dict[str, str | int | float]) -> FastColumn:
+    columns: dict[str, Callable[..., FastColumn]] = {
+        "discharge": DischargeColumn,
+        "static": StaticColumn,
+        "charge-share": ChargeShareColumn,
+    }
+    return columns[style](*parts, about)
+
+
+def _part(content: hdf5.Content, prefix: str, kind: type[Any], arrays: _Arrays) -> Any:
+    """One part; a number that an older file does not have keeps its default."""
+    given: dict[str, Any] = {}
+    for each in fields(kind):
+        if each.name in arrays:
+            values = content.datasets[f"fast_{each.name}"].values
+            if not np.isfinite(values).all():
+                raise InputError("a fast column with a NaN")
+            given[each.name] = values
+        elif prefix + each.name in content.attributes:
+            value = content.attributes[prefix + each.name]
+            given[each.name] = tuple(value) if isinstance(value, list) else value
+    if kind is Sharing:
+        given["impossible"] = tuple((int(a), int(b)) for a, b in given["impossible"])
+    return kind(**given)
+
+
+def _array(value: Any, axes: int) -> np.ndarray:
+    """A field as an array; an empty one keeps its number of axes."""
+    found = np.asarray(value)
+    return found if found.size else np.zeros((0, 2) if axes == 2 else (0,), np.int64)

@@ -128,3 +128,64 @@ def _slope(
     u = volts - middle_v
     capacitance = own[0] + u * (own[1] + u * own[2]) - word_v * own[4]
     return (rate * (own[3] + u * own[4]) - current) / capacitance
+
+
+@compiled
+def balance(
+    coefficient: Float[np.ndarray, "sample line component"],
+    cells: Float[np.ndarray, "voltage component"],
+    given: Float[np.ndarray, "line voltage"],
+    first_v: float,
+    step_v: float,
+) -> Float[np.ndarray, "sample line"]:
+    """Voltages where what holds a line gives what its cells draw; currents are linear between the tables' voltages.
+
+    What is drawn less what is given rises with the voltage; a balance beyond the tables' ends is extrapolated.
+
+    Args:
+        coefficient: What the currents of the components are multiplied by.
+        cells: Currents of the components on voltages `first_v + step_v i`.
+        given: Currents into each line from what holds it, on the same voltages.
+        first_v: The tables' first voltage.
+        step_v: Between the tables' voltages.
+    """
+    samples, lines, _ = coefficient.shape
+    found = np.empty((samples, lines))
+    for sample in range(samples):
+        for line in range(lines):
+            low, high = 0, cells.shape[0] - 1
+            while high - low > 1:
+                middle = (low + high) // 2
+                if _excess(coefficient[sample, line], cells[middle], given[line, middle]) < 0:
+                    low = middle
+                else:
+                    high = middle
+            below = _excess(coefficient[sample, line], cells[low], given[line, low])
+            above = _excess(coefficient[sample, line], cells[high], given[line, high])
+            found[sample, line] = first_v + step_v * (low - below / (above - below))
+    return found
+
+
+@compiled
+def at(
+    table: Float[np.ndarray, "line voltage"],
+    volts: Float[np.ndarray, "sample line"],
+    first_v: float,
+    step_v: float,
+) -> Float[np.ndarray, "sample line"]:
+    """A table's values at each line's voltage, linear between the table's voltages and beyond its ends."""
+    found = np.empty_like(volts)
+    for sample in range(volts.shape[0]):
+        for line in range(volts.shape[1]):
+            place = (volts[sample, line] - first_v) / step_v
+            cell = min(max(int(place), 0), table.shape[1] - 2)
+            found[sample, line] = table[line, cell] + (place - cell) * (table[line, cell + 1] - table[line, cell])
+    return found
+
+
+@compiled
+def _excess(sums: np.ndarray, components: np.ndarray, given: float) -> float:
+    total = -given
+    for i in range(sums.size):
+        total += sums[i] * components[i]
+    return total

@@ -52,3 +52,17 @@ def integrate(
         volts += h / 6 * (s1 + 2 * s2 + 2 * s3 + s4)
         found.append(volts)
     return np.array(found)
+
+
+def balance(
+    coefficient: Float[np.ndarray, " component"],
+    cells: Float[np.ndarray, "voltage component"],
+    given: Float[np.ndarray, " voltage"],
+    first_v: float,
+    step_v: float,
+) -> float:
+    """What `kernels.balance` finds for one line of one column."""
+    excess = cells @ coefficient - given
+    above = int(np.clip(np.argmax(excess >= 0) if (excess >= 0).any() else excess.size, 1, excess.size - 1))
+    slope = excess[above] - excess[above - 1]
+    return float(first_v + step_v * (above - excess[above] / slope))

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int8, Int64
 
 from cosim.fast.bank import SPREAD, STATES, Bank
 
@@ -51,6 +51,19 @@ class Surface:
     voltage_v: Float[np.ndarray, " voltage"]
     order: Int64[np.ndarray, "state line"]
     error: Float[np.ndarray, "state line"]
+
+    def coefficients(
+        self,
+        products: Int8[np.ndarray, "sample row"],
+        weights: Int8[np.ndarray, "sample row"],
+        vth_shift_v: Float[np.ndarray, "sample row device"],
+    ) -> Float[np.ndarray, "sample line component"]:
+        """The sum of the cells' coefficient vectors: all that mismatch does to a column's currents."""
+        from cosim.fast import kernels
+
+        shift_v = np.ascontiguousarray(vth_shift_v, np.float64)
+        polynomial = (self.scale_v, self.parent, self.device, self.features, self.weight)
+        return kernels.coefficients(products, weights, shift_v, *polynomial)
 
 
 Monomial = tuple[int, ...]

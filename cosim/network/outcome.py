@@ -31,6 +31,7 @@ class Outcome:
         network_sha256: Content hash of the network.
         surrogate_sha256: Content hash of the surrogate; empty in mode ideal.
         key: Hash of network, images, surrogate, calibration, mode and seed.
+        amplifier: `sequential`, or the name of a column ADC; empty for a flash of comparators, and in mode ideal.
     """
 
     network: str
@@ -45,11 +46,12 @@ class Outcome:
     network_sha256: str
     surrogate_sha256: str
     key: str
+    amplifier: str = ""
 
 
 def save_outcomes(outcomes: Sequence[Outcome], path: Path) -> None:
     """Write outcomes as JSON; the file is there completely or not at all."""
-    content = {"filetype": OUTCOMES, "version": [1, 0], "outcomes": [asdict(each) for each in outcomes]}
+    content = {"filetype": OUTCOMES, "version": [1, 1], "outcomes": [asdict(each) for each in outcomes]}
     replace_file(path, json.dumps(content, indent=1).encode())
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
+from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
+from cosim.circuit.column_adc import load_column_adc
 from cosim.errors import InputError
 from cosim.network.inference import partial_sum_histogram
 from cosim.network.layers import Network
 from cosim.network.readout import CENTROID_MAX, Readout, Readouts
+from cosim.surrogate.adc import bits_of, check_column, noise_v, stated_levels
 from cosim.surrogate.calibration import Calibration, Group, Levels, calibrate
-from cosim.surrogate.codes import code_probabilities, nominal_codes
+from cosim.surrogate.codes import Mlsa, check_mlsa, code_probabilities, converter_probabilities, nominal_codes
 from cosim.surrogate.model import Sensing, Surrogate
+
+DEFAULT_BITS = 3
+"""Of a code where nothing else is asked for."""
 
 
 def calibrate_network(
@@ -22,26 +28,60 @@ def calibrate_network(
     surrogate: Surrogate,
     training_images: UInt8[np.ndarray, "image ..."],
     *,
-    sensing: Sensing,
-    bits: int = 3,
+    sensing: Sensing | None = None,
+    bits: int | None = None,
+    adc: str | Path | None = None,
     provenance: Mapping[str, str | int | float] | None = None,
 ) -> Calibration:
     """Lloyd-Max levels on the network's own partial sums over training images; never give it test images.
 
     Args:
+        sensing: By default differential, and single-ended where the column has one line.
+        bits: Of the code; 3 by default.
+        adc: A stated converter of `netlists/sense/` by name, or its folder, in the place of a sense amplifier. Its
+            levels are its own, so that no bits are taken and the images give the histograms alone.
         provenance: Kept with the levels: hashes of what they were made from.
 
     Raises:
-        InputError: The images do not fit the network, bits is outside 1..6, or there is no such sensing.
+        InputError: The images do not fit the network, bits is outside 1..6 or beside an adc, there is no such sensing
+            or converter, or the column has no lines for it.
     """
-    if sensing not in get_args(Sensing):
-        raise InputError(f"sensing must be one of {', '.join(get_args(Sensing))}, got {sensing!r}")
+    sensing = sensing_of(surrogate, sensing, adc)
+    converter = None if adc is None else load_column_adc(adc)
+    if converter is not None and bits is not None:
+        raise InputError(f"bits = {bits} of a converter that has {converter.levels} levels", hint="leave bits out")
     by_layer = partial_sum_histogram(network, training_images, rows=surrogate.rows)
     histograms: dict[Group, np.ndarray] = {
         (layer, n_active): histogram for layer, kinds in by_layer.items() for n_active, histogram in kinds.items()
     }
-    about = {"images": len(training_images), "rule": "lloyd_max"} | dict(provenance or {})
+    about = {"images": len(training_images)} | dict(provenance or {})
+    if converter is not None:
+        levels = {group: stated_levels(surrogate, converter, each) for group, each in histograms.items()}
+        about |= {"rule": "stated", "adc": converter_name(adc)}
+        return Calibration(sensing, bits_of(converter), levels, about, converter)
+    about = {"rule": "lloyd_max"} | about
+    bits = DEFAULT_BITS if bits is None else bits
     return calibrate(surrogate, histograms, sensing=sensing, bits=bits, provenance=about)
+
+
+def sensing_of(surrogate: Surrogate, sensing: str | None, adc: str | Path | None = None) -> Sensing:
+    """The sensing that is asked for, or the column's best: differential where it has two lines and no converter.
+
+    Raises:
+        InputError: There is no such sensing, or the column has no lines for it; an adc of a column of two lines.
+    """
+    if sensing is not None and sensing not in get_args(Sensing):
+        raise InputError(f"sensing must be one of {', '.join(get_args(Sensing))}, got {sensing!r}")
+    if adc is not None:
+        check_column(surrogate)
+    chosen = cast(Sensing, sensing or ("differential" if surrogate.lines == 2 else "single_ended"))
+    surrogate.check_sensing(chosen)
+    return chosen
+
+
+def converter_name(adc: str | Path | None) -> str:
+    """A converter's name: that of its folder; empty for none."""
+    return "" if adc is None else Path(adc).resolve().name
 
 
 def check_calibration(network: Network, calibration: Calibration) -> None:
@@ -60,23 +100,42 @@ def check_calibration(network: Network, calibration: Calibration) -> None:
         raise InputError(f"a calibration of layers {names[0]}, expected {names[1]}", hint=hint)
 
 
-def readouts_of(surrogate: Surrogate, calibration: Calibration) -> Readouts:
+def readouts_of(surrogate: Surrogate, calibration: Calibration, mlsa: Mlsa = "flash") -> Readouts:
     """What every column reads, for modes nominal and iid.
 
+    Args:
+        mlsa: One comparator a level (`flash`), or one whose reference is stepped (`sequential`).
+
     Raises:
-        InputError: A reference lies beyond the levels at which the comparator was measured.
+        InputError: A reference or a common mode lies beyond those at which the comparator was measured, there is no
+            such mlsa, or it is one of comparators and the calibration of a converter.
     """
+    check_mlsa(mlsa)
+    if calibration.adc is not None and mlsa != "flash":
+        raise InputError(f"mlsa {mlsa} with the levels of a column ADC, which has no comparators to step")
     readouts: dict[str, dict[int, Readout]] = {}
     bits = _fraction_bits(calibration)
     for (layer, n_active), levels in calibration.levels.items():
-        readouts.setdefault(layer, {})[n_active] = _readout(surrogate, calibration.sensing, n_active, levels, bits)
+        readouts.setdefault(layer, {})[n_active] = _readout(surrogate, calibration, n_active, levels, bits, mlsa)
     return readouts
 
 
-def _readout(surrogate: Surrogate, sensing: Sensing, n_active: int, levels: Levels, fraction_bits: int) -> Readout:
+def probabilities(
+    surrogate: Surrogate, calibration: Calibration, n_active: int, levels: Levels, mlsa: Mlsa = "flash"
+) -> Float[np.ndarray, "count code"]:
+    """P(code | n_minus) of one group's levels, with comparators or with the calibration's converter."""
+    if calibration.adc is None:
+        return code_probabilities(surrogate, calibration.sensing, n_active, levels.reference_v, mlsa)
+    check_column(surrogate)
+    return converter_probabilities(surrogate, n_active, levels.reference_v, noise_v(surrogate, calibration.adc))
+
+
+def _readout(
+    surrogate: Surrogate, calibration: Calibration, n_active: int, levels: Levels, fraction_bits: int, mlsa: Mlsa
+) -> Readout:
     return Readout(
-        probability=code_probabilities(surrogate, sensing, n_active, levels.reference_v),
-        nominal=nominal_codes(surrogate, sensing, n_active, levels.reference_v),
+        probability=probabilities(surrogate, calibration, n_active, levels, mlsa),
+        nominal=nominal_codes(surrogate, calibration.sensing, n_active, levels.reference_v),
         centroid=np.rint(levels.centroid_mac * 2**fraction_bits).astype(np.int32),
         fraction_bits=fraction_bits,
     )

@@ -60,8 +60,8 @@ class View:
         return self.sigma_v / self.step_v
 
 
-def views(surrogate: Surrogate, reads: Reads | None) -> tuple[View, View]:
-    """BL, and BL - BLB with all rows on.
+def views(surrogate: Surrogate, reads: Reads | None) -> tuple[View, ...]:
+    """BL, and BL - BLB with all rows on; BL alone of a column of one line.
 
     The errors of the difference are upper bounds: its two lines come from one fit, so their errors may add.
     """
@@ -71,14 +71,18 @@ def views(surrogate: Surrogate, reads: Reads | None) -> tuple[View, View]:
         at, volts, bar, held_out = reads.n_minus, reads.bl_v, reads.blb_v, reads.held_out
     plus = reads.n_plus if reads is not None else nothing
     count = np.arange(surrogate.rows + 1.0)
+    mirrored = surrogate.lines == 2
+    bl = View(
+        "BL", "single_ended", BLUE, line.mean_v, line.sigma_v, line.skew, line.sigma_error_v, line.skew_error,
+        _step(line.mean_v), np.concatenate((at, plus)) if mirrored else at,
+        np.concatenate((volts, bar)) if mirrored else volts, np.tile(held_out, 2) if mirrored else held_out,
+    )  # fmt: skip
+    if not mirrored:
+        return (bl,)
     both = surrogate.moments("differential", count, count[::-1])
     cubed = line.skew_error * line.sigma_v**3
     safe = np.where(both.sigma_v > 0, both.sigma_v, 1.0)
     weighted = line.sigma_v * line.sigma_error_v
-    bl = View(
-        "BL", "single_ended", BLUE, line.mean_v, line.sigma_v, line.skew, line.sigma_error_v, line.skew_error,
-        _step(line.mean_v), np.concatenate((at, plus)), np.concatenate((volts, bar)), np.tile(held_out, 2),
-    )  # fmt: skip
     difference = View(
         "BL − BLB", "differential", ORANGE, both.mean_v, both.sigma_v, both.skew, (weighted + weighted[::-1]) / safe,
         (cubed + cubed[::-1]) / safe**3, _step(both.mean_v), at, volts - bar, held_out,

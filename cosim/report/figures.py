@@ -40,17 +40,18 @@ def accuracy_svg(network: str, outcomes: Sequence[Outcome], name: str) -> str:
 
 
 def comparator_svg(sensing: Sensing, model: ComparatorModel) -> str:
-    """Offset sigma and mean against the reference level, with standard errors."""
+    """Offset sigma and mean against the reference level, with standard errors; for each common mode where several."""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         colour = _colour(sensing)
         fine = np.linspace(model.level_v[0], model.level_v[-1], 61)
         axes.axhline(0, color=SOFT, linewidth=0.8)
-        axes.plot(fine, 1e3 * model.at(fine).sigma_v, color=colour)
-        _error_bars(axes, model.level_v, model.offset_sigma_v, model.sigma_error_v, colour, colour)
-        error = model.offset_sigma_v / np.sqrt(model.samples)
-        _error_bars(axes, model.level_v, model.offset_mean_v, error, SOFT, PAPER)
+        for _, each in model.slices():  # a curve for each common mode
+            axes.plot(fine, 1e3 * each.at(fine).sigma_v, color=colour)
+            _error_bars(axes, each.level_v, each.offset_sigma_v, each.sigma_error_v, colour, colour)
+            error = each.offset_sigma_v / np.sqrt(each.samples)
+            _error_bars(axes, each.level_v, each.offset_mean_v, error, SOFT, PAPER)
         axes.set_xlabel(f"reference for {sensing_name(sensing)} sensing (V)")
         axes.set_ylabel("input-referred offset (mV)")
 

@@ -201,7 +201,8 @@ def _good(content: hdf5.Content, rows: int) -> Reads:
     table = {name: data.values for name, data in content.datasets.items()}
     good = (table["column_status"] == 0) & (table["column_n_minus"] + table["column_n_plus"] == rows)
     columns = {name: table[f"column_{name}"][good].astype(float) for name in ("n_minus", "n_plus", "bl_v", "blb_v")}
-    held_out = table["column_sample"][good] % HELD_OUT == HELD_OUT - 1
+    batch = table.get("column_batch", table["column_sample"])  # files of version 1.0 are of independent samples
+    held_out = batch[good] % HELD_OUT == HELD_OUT - 1
     tally = {kind: _tally(table[f"{kind}_status"]) for kind in ("column", "comparator") if f"{kind}_status" in table}
     return Reads(**columns, held_out=held_out, tally=tally)
 

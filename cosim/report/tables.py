@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from cosim.network.outcome import Outcome
+from cosim.network.sensing import probabilities
 from cosim.report.run import KeptCalibration, Run
 from cosim.report.svg import label
 from cosim.stats import Estimate
 from cosim.surrogate.calibration import Group
-from cosim.surrogate.codes import code_probabilities, nominal_codes
+from cosim.surrogate.codes import nominal_codes
 from cosim.surrogate.model import Surrogate
 
 MOST_TEXT = 60_000
@@ -60,7 +61,7 @@ def condition(outcome: Outcome, among: Sequence[Outcome]) -> str:
     parts = [outcome.mode]
     circuits = [each for each in among if each.mode != "ideal"]
     if outcome.mode != "ideal":
-        parts.append(sensing_name(outcome.sensing))
+        parts.append(" ".join(part for part in (sensing_name(outcome.sensing), outcome.amplifier) if part))
         parts += [f"{outcome.bits} bit"] * (len({each.bits for each in circuits}) > 1)
         parts += [f"seed {outcome.seed}"] * (len({each.seed for each in circuits}) > 1)
     parts += [f"n = {outcome.accuracy.n}"] * (len({each.accuracy.n for each in among}) > 1)
@@ -114,9 +115,9 @@ def accuracy_table(network: str, outcomes: Sequence[Outcome]) -> Table:
 
 
 def code_tables(run: Run) -> CodeTables:
-    """P(code | count) of every layer in every calibration."""
+    """P(code | count) of every layer in every calibration, with a comparator a level or with its own converter."""
     return {
-        (kept.file, group): code_probabilities(run.surrogate, kept.calibration.sensing, group[1], levels.reference_v)
+        (kept.file, group): probabilities(run.surrogate, kept.calibration, group[1], levels)
         for kept in run.calibrations
         for group, levels in kept.calibration.levels.items()
     }

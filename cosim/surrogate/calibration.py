@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from cosim.circuit.column_adc import ColumnAdc
 from cosim.errors import InputError
 from cosim.surrogate.model import Sensing, Surrogate
 
@@ -21,7 +22,7 @@ class Levels:
 
     Args:
         threshold_count: Where one code ends, in rows that pull BL, rising in code, thus falling in count.
-        reference_v: The same thresholds as voltages, rising.
+        reference_v: The same thresholds as voltages; rising, or falling where the voltage falls with the partial sum.
         centroid_mac: What each code stands for as a partial sum, rising.
         histogram: Training partial sums by `n_minus`.
     """
@@ -34,12 +35,17 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Levels of every group, with what they were made from."""
+    """Levels of every group, with what they were made from.
+
+    Args:
+        adc: The stated converter of which the levels are; none for a sense amplifier of comparators.
+    """
 
     sensing: Sensing
     bits: int
     levels: Mapping[Group, Levels]
     provenance: Mapping[str, str | int | float]
+    adc: ColumnAdc | None = None
 
 
 def calibrate(
@@ -56,8 +62,9 @@ def calibrate(
 
     Raises:
         InputError: bits outside 1..6, an empty histogram, more active rows than the surrogate has, or too few of
-            them for differential sensing.
+            them for differential sensing; or differential sensing of a column of one line.
     """
+    surrogate.check_sensing(sensing)
     if not 1 <= bits <= 6:
         raise InputError(f"bits = {bits}, expected 1 to 6")
     levels = {group: _levels(surrogate, histogram, sensing, 2**bits) for group, histogram in histograms.items()}

@@ -8,7 +8,8 @@ from scipy.interpolate import BSpline
 from scipy.optimize import lsq_linear
 from scipy.special import digamma, polygamma
 
-_INTERVALS = 5
+INTERVALS = 5
+"""Pieces of a spline."""
 
 
 def falling_curve(
@@ -16,20 +17,21 @@ def falling_curve(
     value: Float[np.ndarray, " point"],
     error: Float[np.ndarray, " point"],
     rows: int,
+    intervals: int = INTERVALS,
 ) -> Float[np.ndarray, " count"]:
     """A cubic spline through `value` +- `error` that nowhere rises, at each count from 0 to `rows`.
 
     Least squares over B-splines whose coefficients fall: a sufficient condition for a falling spline
     (de Boor, A Practical Guide to Splines, 1978).
     """
-    design = _cubic_splines(count, rows)
+    design = _cubic_splines(count, rows, intervals)
     size = design.shape[1]
     # coefficients = start - cumulated drops, drops >= 0
     falling = np.hstack([np.ones((size, 1)), -np.tril(np.ones((size, size)), -1)[:, : size - 1]])
     matrix = (design @ falling) / error[:, None]
     lower = np.concatenate(([-np.inf], np.zeros(size - 1)))
     solved = lsq_linear(matrix, value / error, bounds=(lower, np.inf), method="bvls").x
-    return _cubic_splines(np.arange(rows + 1.0), rows) @ (falling @ solved)
+    return _cubic_splines(np.arange(rows + 1.0), rows, intervals) @ (falling @ solved)
 
 
 def variance_curve(
@@ -74,7 +76,7 @@ def _skew_basis(n: Float[np.ndarray, " point"], rows: int) -> Float[np.ndarray, 
     return np.stack([1 / np.sqrt(n), np.ones_like(n), n / rows], axis=1)
 
 
-def _cubic_splines(count: Float[np.ndarray, " point"], rows: int) -> Float[np.ndarray, "point spline"]:
-    inner = np.linspace(0, rows, _INTERVALS + 1)
+def _cubic_splines(count: Float[np.ndarray, " point"], rows: int, intervals: int) -> Float[np.ndarray, "point spline"]:
+    inner = np.linspace(0, rows, intervals + 1)
     knots = np.concatenate((np.full(3, inner[0]), inner, np.full(3, inner[-1])))
     return BSpline.design_matrix(np.asarray(count, float), knots, 3).toarray()

@@ -4,58 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from cosim import hdf5, resources
+from cosim.circuit.column_adc import ColumnAdc
 from cosim.errors import InputError
 from cosim.surrogate.calibration import Calibration, Group, Levels
-from cosim.surrogate.model import ComparatorModel, LineModel, Sensing, Surrogate
+from cosim.surrogate.content import content_of, data, plain, surrogate_of, wrong
+from cosim.surrogate.model import Sensing, Surrogate
 
-SURROGATE = ("cosim-surrogate", (1, 1))
-"""1.1 added `*_offset_skew`; in a file of version 1.0 it is 0."""
-CALIBRATION = ("cosim-calibration", (1, 0))
-_VALIDATION = "validation_"
-
-_LINE = {
-    "mean_v": ("V", "mean of a bit line with this many rows pulling it down"),
-    "sigma_v": ("V", "standard deviation of the bit line over columns"),
-    "skew": ("1", "skewness of the bit line over columns"),
-    "mean_error_v": ("V", "bootstrap standard error of mean_v"),
-    "sigma_error_v": ("V", "bootstrap standard error of sigma_v"),
-    "skew_error": ("1", "bootstrap standard error of skew"),
-}
-_COMPARATOR = {
-    "offset_mean_v": ("V", "mean input-referred offset"),
-    "offset_sigma_v": ("V", "standard deviation of the offset over comparators"),
-    "offset_skew": ("1", "skewness of the offset over comparators"),
-    "sigma_error_v": ("V", "standard error of offset_sigma_v"),
-}
+SURROGATE = ("cosim-surrogate", (1, 2))
+"""1.1 added `*_offset_skew`, which is 0 in a file of version 1.0; 1.2 models in both counts, common modes, families."""
+CALIBRATION = ("cosim-calibration", (1, 1))
+"""1.1 added the attributes `adc_stated`, and `direction`, which is -1 where references fall with the code."""
 
 
 def save_surrogate(surrogate: Surrogate, path: Path) -> None:
     """Write a surrogate; the file is there completely or not at all."""
-    line = surrogate.line
-    datasets = {"count": _data(np.arange(line.rows + 1), "1", "rows that pull the line down", "count")}
-    for name, (units, long_name) in _LINE.items():
-        datasets[f"line_{name}"] = _data(getattr(line, name), units, long_name, "count")
-    # What differential sensing sees with all rows on, for readers that do not compose it themselves.
-    n_minus = np.arange(line.rows + 1.0)
-    both = surrogate.moments("differential", n_minus, line.rows - n_minus)
-    for name in ("mean_v", "sigma_v", "skew"):
-        text = f"{name.split('_')[0]} of BL - BLB with this many rows pulling BL and all others BLB"
-        datasets[f"difference_{name}"] = _data(getattr(both, name), "1" if name == "skew" else "V", text, "count")
-    for sensing, model in surrogate.comparators.items():
-        axis = f"{sensing}_level_v"
-        datasets[axis] = _data(model.level_v, "V", f"reference level of the {sensing} comparator", axis)
-        for name, (units, long_name) in _COMPARATOR.items():
-            datasets[f"{sensing}_{name}"] = _data(getattr(model, name), units, long_name, axis)
-    attributes = dict(surrogate.provenance) | {f"{_VALIDATION}{k}": float(v) for k, v in surrogate.validation.items()}
-    about = {sensing: [model.amplifier, model.samples] for sensing, model in surrogate.comparators.items()}
-    attributes["comparators"] = json.dumps(about)
-    hdf5.write(path, hdf5.Content(attributes, datasets), filetype=SURROGATE[0], version=SURROGATE[1])
+    hdf5.write(path, content_of(surrogate), filetype=SURROGATE[0], version=SURROGATE[1])
 
 
 def load_surrogate(name_or_path: str | Path) -> Surrogate:
@@ -65,18 +36,29 @@ def load_surrogate(name_or_path: str | Path) -> Surrogate:
         InputError: Not there, damaged, of another type or version, or values that no surrogate can have.
         UnsafeError: The file reaches outside itself.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".h5":
-        path = resources.find("models", "surrogates", f"{name_or_path}.h5")
+    path = surrogate_path(name_or_path)
     content = hdf5.read(path, filetype=SURROGATE[0], major=SURROGATE[1][0])
+    if "family" in content.attributes:
+        hint = "name one: --corner, --vdd, --temp; load_family in Python"
+        raise InputError("a family of several operating points", place=str(path), hint=hint)
     try:
-        surrogate = _surrogate(content, hdf5.peek(path)[1])
+        surrogate = surrogate_of(_upgraded(content, hdf5.peek(path)[1]))
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"an incomplete surrogate: {error}", place=str(path)) from error
-    wrong = _wrong(surrogate)
-    if wrong:
-        raise InputError(wrong, place=str(path))
+    said = wrong(surrogate)
+    if said:
+        raise InputError(said, place=str(path))
     return surrogate
+
+
+def surrogate_path(name_or_path: str | Path) -> Path:
+    """The file of a surrogate: itself, or one of `models/surrogates/` by name.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    path = Path(name_or_path)
+    return path if path.suffix == ".h5" else resources.find("models", "surrogates", f"{name_or_path}.h5")
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
@@ -87,6 +69,9 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         "bits": calibration.bits,
         "groups": json.dumps([list(group) for group in calibration.levels]),
     }
+    # Where the voltage falls with the partial sum, the references do so too.
+    if any((np.diff(each.reference_v) < 0).any() for each in levels):
+        attributes["direction"] = -1
     datasets = {
         "threshold_count": _padded(
             [each.threshold_count for each in levels], "1", "count between two codes", "reference"
@@ -97,6 +82,8 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         ),
         "histogram": _padded([each.histogram for each in levels], "1", "training partial sums by n_minus", "count"),
     }
+    if calibration.adc is not None:
+        attributes["adc_stated"] = json.dumps(asdict(calibration.adc))
     hdf5.write(path, hdf5.Content(attributes, datasets), filetype=CALIBRATION[0], version=CALIBRATION[1])
 
 
@@ -116,55 +103,27 @@ def load_calibration(path: Path) -> Calibration:
         }
         levels = {group: _levels({name: table[i] for name, table in tables.items()}) for i, group in enumerate(groups)}
         sensing, bits = cast(Sensing, attributes.pop("sensing")), int(cast(int, attributes.pop("bits")))
+        adc, direction = _adc(attributes.pop("adc_stated", None)), int(cast(int, attributes.pop("direction", 1)))
     except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
         raise InputError(f"an incomplete calibration: {error}", place=str(path)) from error
-    wrong = _wrong_levels(levels, str(sensing), bits)
-    if wrong:
-        raise InputError(wrong, place=str(path))
-    return Calibration(sensing, bits, levels, _plain(attributes))
+    said = _wrong_levels(levels, str(sensing), bits, direction)
+    if said:
+        raise InputError(said, place=str(path))
+    return Calibration(sensing, bits, levels, plain(attributes), adc)
 
 
-def _surrogate(content: hdf5.Content, version: tuple[int, int]) -> Surrogate:
-    values = {name: data.values for name, data in content.datasets.items()}
-    line = LineModel(**{name: values[f"line_{name}"] for name in _LINE})
-    models: dict[Sensing, ComparatorModel] = {}
-    for sensing, (amplifier, samples) in json.loads(str(content.attributes["comparators"])).items():
-        if version < (1, 1):
-            values.setdefault(f"{sensing}_offset_skew", np.zeros_like(values[f"{sensing}_level_v"]))
-        fields = {name: values[f"{sensing}_{name}"] for name in _COMPARATOR}
-        models[sensing] = ComparatorModel(str(amplifier), values[f"{sensing}_level_v"], **fields, samples=int(samples))
-    attributes = _plain(content.attributes)
-    validation = {k.removeprefix(_VALIDATION): float(v) for k, v in attributes.items() if k.startswith(_VALIDATION)}
-    provenance = {k: v for k, v in attributes.items() if not k.startswith(_VALIDATION) and k != "comparators"}
-    return Surrogate(line, models, validation, provenance)
+def _upgraded(content: hdf5.Content, version: tuple[int, int]) -> hdf5.Content:
+    """What a file of an older minor version leaves out."""
+    if version >= (1, 1):
+        return content
+    datasets = dict(content.datasets)
+    for name in [each for each in datasets if each.endswith("_level_v")]:
+        none = data(np.zeros_like(datasets[name].values), "1", "not in this version", name)
+        datasets.setdefault(name.replace("_level_v", "_offset_skew"), none)
+    return hdf5.Content(content.attributes, datasets)
 
 
-def _wrong(surrogate: Surrogate) -> str:
-    """What is wrong with the values, or nothing."""
-    line = surrogate.line
-    arrays = {name: getattr(line, name) for name in _LINE}
-    for name, values in arrays.items():
-        if values.shape != line.mean_v.shape or values.ndim != 1 or not np.isfinite(values).all():
-            return f"line_{name} has a NaN or the wrong shape {values.shape}, expected ({line.mean_v.size},)"
-    if line.rows < 1:
-        return "line_mean_v has one count, expected at least two"
-    if (np.diff(line.mean_v) > 0).any():
-        return "line_mean_v rises, expected it to fall with the count"
-    if (line.sigma_v < 0).any():
-        return "line_sigma_v is negative"
-    for sensing, model in surrogate.comparators.items():
-        if model.level_v.ndim != 1 or model.level_v.size < 2 or not np.isfinite(model.level_v).all():
-            return f"{sensing}_level_v has a NaN or fewer than two levels"
-        for name in _COMPARATOR:
-            values = getattr(model, name)
-            if values.shape != model.level_v.shape or not np.isfinite(values).all():
-                return f"{sensing}_{name} has a NaN or the wrong shape"
-        if (np.diff(model.level_v) <= 0).any() or (model.offset_sigma_v <= 0).any():
-            return f"the levels of {sensing} do not rise, or a sigma is not positive"
-    return ""
-
-
-def _wrong_levels(levels: Mapping[Group, Levels], sensing: str, bits: int) -> str:
+def _wrong_levels(levels: Mapping[Group, Levels], sensing: str, bits: int, direction: int) -> str:
     """What is wrong with the values, or nothing."""
     if sensing not in ("single_ended", "differential"):
         return f"sensing is {sensing!r}, expected single_ended or differential"
@@ -172,11 +131,21 @@ def _wrong_levels(levels: Mapping[Group, Levels], sensing: str, bits: int) -> st
         codes = each.centroid_mac.size
         if not each.reference_v.size == each.threshold_count.size == codes - 1 < 2**bits:
             return f"{codes} codes of {layer} do not fit {each.reference_v.size} references and {bits} bits"
-        if (np.diff(each.reference_v) < 0).any() or (np.diff(each.centroid_mac) <= 0).any():
+        if (direction * np.diff(each.reference_v) < 0).any() or (np.diff(each.centroid_mac) <= 0).any():
             return f"the references or the codes of {layer} do not rise"
         if each.histogram.size != n_active + 1:
             return f"the histogram of {layer} has {each.histogram.size} counts, expected {n_active + 1}"
     return ""
+
+
+def _adc(text: object) -> ColumnAdc | None:
+    """The stated converter of a calibration, checked as its file is."""
+    if text is None:
+        return None
+    try:
+        return TypeAdapter(ColumnAdc).validate_json(str(text))
+    except ValidationError as error:
+        raise ValueError(f"adc_stated: {error.errors()[0]['msg']}") from error
 
 
 def _levels(row: Mapping[str, np.ndarray]) -> Levels:
@@ -197,12 +166,3 @@ def _padded(rows: list[np.ndarray], units: str, long_name: str, axis: str) -> hd
     for index, row in enumerate(rows):
         table[index, : row.size] = row
     return hdf5.Dataset(table, units, long_name, ("group", axis))
-
-
-def _data(values: np.ndarray, units: str, long_name: str, axis: str) -> hdf5.Dataset:
-    return hdf5.Dataset(values, units, long_name, (axis,))
-
-
-def _plain(attributes: Mapping[str, object]) -> dict[str, str | int | float]:
-    """Attributes of ours as plain Python values, without those that the writer adds itself."""
-    return {k: v for k, v in attributes.items() if k not in hdf5.RESERVED and isinstance(v, str | int | float)}

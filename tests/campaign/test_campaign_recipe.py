@@ -28,8 +28,8 @@ WRONG = [
     ({"n_minus": "[0, 1, 2, 4, 6, 8]\nrows_off = [{ n_minus = 4, n_plus = 4 }]"}, 15, "leaves no row of 8 off", ""),
     ({"cell": '"xnor_9t"'}, 4, "there is no 'xnor_9t'", "did you mean 'xnor_8t'?"),
     ({"process": '"generic66"'}, 5, "there is no 'generic66'", "did you mean 'generic65'?"),
-    ({"vdd_v": "5.0"}, 12, "vdd_v: expected 0.7..1.2, got 5", "cell.toml"),
-    ({"samples": "16\nword_line_v = 3.0"}, 12, "word_line_v: expected 0.3..1.2, got 3", "cell.toml"),
+    ({"vdd_v": "5.0"}, 9, "vdd_v: expected 0.7..1.2, got 5", "cell.toml"),
+    ({"samples": "16\nword_line_v = 3.0"}, 16, "word_line_v: expected 0.3..1.2, got 3", "cell.toml"),
     ({"seed": "3\nengine = \"spectre\""}, 4, "'shared' or 'batch'", "'spectre'"),
     ({"seed": ""}, 3, "not valid TOML", ""),
 ]  # fmt: skip

@@ -278,7 +278,10 @@ points.FORMAT = -1
     [
         (OTHER_NGSPICE, r"worker tcp://[\d.:]+: ngspice 38\+, expected .+ as where cosim runs \(install the same"),
         (NO_COSIM, r"worker tcp://[\d.:]+: cannot run cosim: .*No module named 'cosim.*\(install cosim .* and"),
-        (OTHER_NUMPY, r"worker tcp://[\d.:]+: has cosim .* and numpy 1\.0, expected cosim .* as where cosim runs"),
+        (
+            OTHER_NUMPY,
+            r"worker tcp://[\d.:]+: has cosim .*, numpy 1\.0 and scipy .*, expected cosim .* as where cosim runs",
+        ),
         (OTHER_DECKS, r"worker tcp://[\d.:]+: this cosim makes other samples of the same task \(install the same"),
     ],
     ids=["ngspice", "no cosim", "numpy", "decks"],
@@ -300,7 +303,7 @@ def test_a_worker_that_differs_is_refused(
 @pytest.mark.parametrize(
     ("preload", "said"),
     [
-        (OTHER_NUMPY, r"worker tcp://.*: has cosim .* and numpy 1\.0"),
+        (OTHER_NUMPY, r"worker tcp://.*: has cosim .*, numpy 1\.0"),
         (NO_COSIM, r"a worker cannot run cosim: .*No module named 'cosim"),
     ],
     ids=["numpy", "no cosim"],

@@ -156,6 +156,23 @@ def test_wrong_input_is_2(verb: Cosim, arguments: list[str], parts: list[str]) -
     refused(done, 2, *parts)
 
 
+def test_operating_points_and_flips_are_told(
+    tiny_text: Callable[..., str], cosim: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Two word lines, of which the second flips cells: the plan has a row for each, characterize a flip map."""
+    (tmp_path / "two.toml").write_text(tiny_text() + "[[point]]\n[[point]]\nword_line_v = 1.0\npulse_s = 1e-9\n")
+    planned = cosim("plan", "two.toml", "--workers", "1")
+    assert "tt 1 V 27 C, word line 0.5 V, pulse 150 ps: 6 counts" in planned.stdout
+    done = cosim("characterize", "two.toml", "--out", "run", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "tt 1 V 27 C, word line 1 V, pulse 1000 ps: all samples are there" in done.stderr
+    (header,) = [line for line in done.stdout.splitlines() if line.startswith("cells flipped, share of samples at")]
+    assert "1+7" in header
+    again = json.loads(cosim("characterize", "two.toml", "--out", "run", "--json").stdout)
+    assert {each["point"] for each in again["flips"]} == {"tt 1 V 27 C, word line 1 V, pulse 1000 ps"}
+    assert sum(each["flipped"] for each in again["flips"]) == again["flipped"] > 0
+
+
 def test_a_wrong_recipe_is_2_with_its_line(cosim: Cosim, tiny_recipe: Callable[..., Path], tmp_path: Path) -> None:
     recipe = tiny_recipe(samples="16\nsamplse = 3")
     done = cosim("characterize", recipe, "--out", "run")
@@ -236,7 +253,8 @@ def test_json_is_one_object_on_standard_output(here: Path, verb: Cosim) -> None:
         assert "{" not in done.stderr
     first = json.loads(verb("plan", "tiny.toml", "--out", "run", "--json").stdout)["points"][0]
     assert first.pop("sample_s") > 0
-    assert first == {"label": "column, 0 rows on BL and 8 on BLB", "samples": 16, "done": 16, "left_s": 0.0}
+    about = {"operating": 0, "level": "L0"}
+    assert first == about | {"label": "column, 0 rows on BL and 8 on BLB", "samples": 16, "done": 16, "left_s": 0.0}
 
 
 def test_the_last_line_names_the_next_command(here: Path, verb: Cosim) -> None:

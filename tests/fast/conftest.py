@@ -9,7 +9,7 @@ from cosim.circuit.column import ColumnBench, column_bench
 from cosim.circuit.process import load_process
 from cosim.fast.bank import Bank, measure_bank
 from cosim.fast.build import build_from_bank
-from cosim.fast.column import FastColumn
+from cosim.fast.discharge import DischargeColumn
 from cosim.spice.engine import Engine
 
 
@@ -25,5 +25,5 @@ def bank(bench: ColumnBench, engine: Engine) -> Bank:
 
 
 @pytest.fixture(scope="session")
-def fast(bench: ColumnBench, engine: Engine, bank: Bank) -> FastColumn:
+def fast(bench: ColumnBench, engine: Engine, bank: Bank) -> DischargeColumn:
     return build_from_bank(bench, engine, bank, seed=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cosim.fast.bank import STATES, Bank
-from cosim.fast.column import FastColumn, Waveform
+from cosim.fast.discharge import DischargeColumn, Waveform
 from cosim.fast.electrical import Electrical
 from cosim.fast.surface import fit_surface
 
@@ -31,10 +31,10 @@ def bank(samples: int = 80, seed: int = 1) -> Bank:
     return Bank(shift_v, current_a, LEVEL, VOLTAGE_V, good, np.ones(len(STATES), bool))
 
 
-def column(rows: int = 4, electrical: Electrical | None = None) -> FastColumn:
+def column(rows: int = 4, electrical: Electrical | None = None) -> DischargeColumn:
     wave = Waveform(rows, 1.0, (1.0, 1.0), 20e-15, 0.5, 10e-12, 10e-12, 150e-12, 200e-12)
     bare = Electrical(row_f=0.0, slope_f_v=0.0, couple_f=0.0)
-    return FastColumn(fit_surface(bank()), wave, electrical or bare, {"cell": "synthetic", "corner": "none"})
+    return DischargeColumn(fit_surface(bank()), wave, electrical or bare, {"cell": "synthetic", "corner": "none"})
 
 
 def draws(samples: int, rows: int = 4, devices: int = 3, sigma_v: float = 0.03) -> tuple[np.ndarray, ...]:

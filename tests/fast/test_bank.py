@@ -25,6 +25,15 @@ def test_a_pulled_line_loses_current(bank: Bank) -> None:
                 assert abs(current_a[:, bank.voltage_v > 0.5]).max() < 2e-8
 
 
+def test_currents_reach_the_ground(bank: Bank) -> None:
+    """A line is pulled to within millivolts of it at FF, and the other side of a cell feeds it there."""
+    assert bank.voltage_v[0] < 0
+    pulled_a = bank.current_a[0, 0].mean(axis=0)[-1]
+    assert abs(np.interp(0.0, bank.voltage_v, pulled_a)) < 0.01 * pulled_a.max()
+    other_a = bank.current_a[0, 1].mean(axis=0)[-1]
+    assert other_a[0] < other_a[8] < 0, "the other side of a cell feeds a line near the ground"
+
+
 def test_mirrored_states_have_mirrored_currents(bank: Bank) -> None:
     """The 8T cell is its own mirror image; the states differ in their draws."""
     four = [bank.current_a[state, line, :, -1, -1] for state, line in ((0, 0), (1, 0), (4, 1), (5, 1))]

@@ -17,7 +17,7 @@ from cosim.fast.electrical import MIDDLE, Electrical
 def test_coefficients_equal_the_reference() -> None:
     fast = synthetic.column()
     products, weights, shift_v = synthetic.draws(7)
-    found = fast.coefficients(products, weights, shift_v)
+    found = fast.surface.coefficients(products, weights, shift_v)
     for sample in range(7):
         slow = reference.coefficients(fast.surface, products[sample], weights[sample], shift_v[sample])
         # Sums of some hundred terms in another order.
@@ -29,7 +29,7 @@ def test_integration_equals_the_reference() -> None:
     fast = synthetic.column(electrical=electrical)
     draws = synthetic.draws(6)
     found = fast.trace(*draws)
-    coefficient = fast.coefficients(*draws)
+    coefficient = fast.surface.coefficients(*draws)
     charge = electrical.charge(counts_of(draws[0]), 4, fast.waveform.c_bit_line_f)
     tables, first_v, step_v = fast.tables
     voltage_v = first_v + step_v * np.arange(tables.shape[1])

@@ -61,14 +61,17 @@ def test_a_row_that_is_off_shares_the_middle(run_deck: RunDeck, bench: ColumnBen
 
 
 def test_capacitor_mismatch_weighs_each_row(run_deck: RunDeck, bench: ColumnBench) -> None:
-    """V moves by sum dC_i (V_i - V) / C_total; to the second order in dC, and to the share gates' 1 %."""
+    """V moves by sum dC_i (V_i - V) / C_total, of which the converged circuit does 89 %.
+
+    0.370 mV of 0.414, with 2 ps steps and reltol 1e-6 as well: what the gates put on a row's level is no part of C_i.
+    """
     shifts = np.zeros((64, 11))
     shifts[:, 10] = 0.04 * np.random.default_rng(3).normal(size=64)
     plain = read(run_deck, bench, 32, 32)
     each_v = np.repeat([SWING_V, 0.0], 32)
     expected = (C_CELL_F * shifts[:, 10] * (each_v - plain)).sum() / (SWING_V * C_CELL_F / 5.27e-3)
     assert abs(expected) > 2e-4
-    assert read(run_deck, bench, 32, 32, shifts) - plain == pytest.approx(expected, rel=0.1, abs=2e-5)
+    assert read(run_deck, bench, 32, 32, shifts) - plain == pytest.approx(0.89 * expected, rel=0.05)
 
 
 def test_the_weights_do_not_matter_without_mismatch(run_deck: RunDeck, bench: ColumnBench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,22 @@ def write_samples(
     }
     hdf5.write(path, hdf5.Content(attributes, datasets), filetype=SAMPLES[0], version=SAMPLES[1])
     return path
+
+
+def controlled_reads(samples: int, seed: int, rest: float = 0.1, shift_v: float = 0.0) -> ColumnSamples:
+    """As `column_reads` in batches of 4, normal, with two controls that tell all but a share `rest` of each sigma.
+
+    Args:
+        shift_v: Added to every fourth batch, which takes no part in a fit.
+    """
+    generator, line = np.random.default_rng(seed), truth()
+    reads = column_reads(line, samples, seed)
+    batch = np.floor(reads.sample / 4)
+    controls = generator.standard_normal((2, reads.bl_v.size, 2))
+    lines = []
+    for count, control in ((reads.n_minus, controls[0]), (reads.n_plus, controls[1])):
+        index = count.astype(int)
+        told = control @ np.array([0.6, -0.8]) * np.sqrt(1 - rest**2)
+        spread = told + rest * generator.standard_normal(count.size)
+        lines.append(line.mean_v[index] + line.sigma_v[index] * spread + shift_v * (batch % 4 == 3))
+    return replace(reads, bl_v=lines[0], blb_v=lines[1], batch=batch, control_bl=controls[0], control_blb=controls[1])

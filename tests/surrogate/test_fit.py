@@ -15,6 +15,7 @@ from cosim import hdf5
 from cosim.campaign.filetypes import SAMPLES
 from cosim.errors import InputError, MeasuredWorseError
 from cosim.surrogate import fit as fitting
+from cosim.surrogate import line_fit
 from cosim.surrogate.curves import falling_curve, skew_curve, variance_curve
 from cosim.surrogate.fit import fit, fit_line
 
@@ -38,7 +39,7 @@ def test_the_truth_lies_within_the_stated_errors() -> None:
 def _quick(reads: fitting.ColumnSamples) -> fitting.LineModel:
     """With 40 bootstraps the errors themselves are within 11 %."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "BOOTSTRAPS", 40)
+        patch.setattr(line_fit, "BOOTSTRAPS", 40)
         return fit_line(reads, 64)
 
 
@@ -87,7 +88,7 @@ def test_the_fit_is_a_pure_function() -> None:
 def test_too_little_is_refused() -> None:
     with pytest.raises(InputError, match="3 different counts, expected at least 6"):
         fit_line(column_reads(truth(), 16, 0, counts=(0, 32, 64)), 64)
-    with pytest.raises(InputError, match="6 column samples at a count, expected at least 8"):
+    with pytest.raises(InputError, match="3 column samples at a count, expected at least 8"):
         fit_line(column_reads(truth(), 3, 0), 64)
 
 
@@ -173,7 +174,7 @@ def samples(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _few_bootstraps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "BOOTSTRAPS", 20)
+    monkeypatch.setattr(line_fit, "BOOTSTRAPS", 20)
 
 
 def test_a_file_or_its_folder(samples: Path) -> None:
@@ -195,7 +196,9 @@ def test_comparators_are_what_was_drawn(samples: Path) -> None:
         np.testing.assert_allclose(model.level_v, true.level_v)
         assert (np.abs(model.offset_mean_v - true.offset_mean_v) < 5 * true.offset_sigma_v / np.sqrt(48)).all()
         assert (np.abs(model.offset_sigma_v - true.offset_sigma_v) < 5 * model.sigma_error_v).all()
-        np.testing.assert_allclose(model.sigma_error_v, model.offset_sigma_v / np.sqrt(2 * 47))
+        # That of a normal distribution, or more where the samples have longer tails.
+        normal = model.offset_sigma_v / np.sqrt(2 * 47)
+        assert ((model.sigma_error_v > 0.999 * normal) & (model.sigma_error_v < 1.6 * normal)).all()
         assert model.samples == 48
 
 

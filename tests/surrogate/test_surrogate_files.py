@@ -14,6 +14,7 @@ from synthetic_columns import column_reads, comparators, true_surrogate, truth, 
 from cosim import hdf5
 from cosim.errors import InputError
 from cosim.surrogate import fit as fitting
+from cosim.surrogate import line_fit
 from cosim.surrogate.calibration import Calibration, calibrate
 from cosim.surrogate.files import (
     CALIBRATION,
@@ -62,7 +63,7 @@ def _hash(path: Path) -> object:
 
 
 def test_fitting_twice_gives_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "BOOTSTRAPS", 10)
+    monkeypatch.setattr(line_fit, "BOOTSTRAPS", 10)
     samples = write_samples(tmp_path / "samples.h5", column_reads(truth(), 32, 1), 64)
     for name in ("a.h5", "b.h5"):
         save_surrogate(fitting.fit(samples), tmp_path / name)

@@ -1,0 +1,93 @@
+"""The fast column of lines that share their cells' charge: a closed form in the capacitors' deviations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int8
+
+from cosim.fast.column import check_arrays
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sharing:
+    """What a line that was reset to V_r ends at: V = V_r + u + square u^2 + cube u^3 + w, in volts.
+
+    u = (Q + sum_i C_i dV_s) / (sum_i C_i + C_p) over the rows i of product s, and
+    w = sum_i C_i g_s . shift_i / (sum_i C_i + C_p). Fitted to full columns: the steps dV, the left charge Q (what the
+    switch injects), C_p, the bend (capacitances of transistors change with the line's voltage) and g.
+
+    Args:
+        rows: Rows of the column.
+        reset_v: Level that the line is reset to, in volts.
+        cell_f: Nominal capacitance of each device of a cell, in farads; 0 for a transistor.
+        parasitic_f: C_p, in farads.
+        charge_c: Q, in coulombs.
+        step_v: dV of a row of product -1, 0, +1, in volts; 0 for a product that the cell has no input for.
+        bend: square, in 1/V, and cube, in 1/V^2.
+        effect: g, volts a unit of shift, by product; 0 for a capacitor, whose deviation is in C_i.
+        impossible: (product, weight) of the states that the cell has no input for.
+    """
+
+    rows: int
+    reset_v: float
+    cell_f: Float[np.ndarray, " device"]
+    parasitic_f: float
+    charge_c: float
+    step_v: Float[np.ndarray, " product"]
+    bend: Float[np.ndarray, " power"]
+    effect: Float[np.ndarray, "product device"]
+    impossible: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChargeShareColumn:
+    """A charge-sharing column that is read without a simulator.
+
+    Args:
+        sharing: The closed form.
+        about: Where it comes from, and figures of the fit.
+    """
+
+    sharing: Sharing
+    about: dict[str, str | int | float]
+
+    def read(
+        self,
+        products: Int8[np.ndarray, "sample row"],
+        weights: Int8[np.ndarray, "sample row"],
+        vth_shift_v: Float[np.ndarray, "sample row device"],
+    ) -> Float[np.ndarray, "sample line"]:
+        """The line in volts, and NaN for a second one: as `cosim.fast.column.FastColumn.read`."""
+        s = self.sharing
+        check_arrays(products, weights, vth_shift_v, s.rows, s.cell_f.size, s.impossible)
+        capacitance_f, shift_f = shares(products, vth_shift_v, s.cell_f)
+        total_f = capacitance_f.sum(axis=1) + s.parasitic_f
+        linear_v = (s.charge_c + _sums(capacitance_f * s.step_v)) / total_f
+        effect_v = _sums((shift_f * s.effect).reshape(len(products), -1)) / total_f
+        square, cube = s.bend
+        line_v = s.reset_v + linear_v + square * linear_v**2 + cube * linear_v**3 + effect_v
+        return np.stack([line_v, np.full_like(line_v, np.nan)], axis=1)
+
+
+def shares(
+    products: Int8[np.ndarray, "sample row"],
+    vth_shift_v: Float[np.ndarray, "sample row device"],
+    cell_f: Float[np.ndarray, " device"],
+) -> tuple[Float[np.ndarray, "sample product"], Float[np.ndarray, "sample product device"]]:
+    """By product -1, 0, +1: the capacitance of its rows, and the sum of their shifts weighted by capacitance.
+
+    A cell without a capacitor that has mismatch counts as 1 fF; only ratios matter then.
+    """
+    nominal_f = float(cell_f.sum()) or 1e-15
+    own_f = nominal_f + (vth_shift_v * cell_f).sum(axis=2)
+    kinds = [products == value for value in (-1, 0, 1)]
+    capacitance_f = np.stack([(own_f * kind).sum(axis=1) for kind in kinds], axis=1)
+    weighted = own_f[:, :, None] * vth_shift_v
+    return capacitance_f, np.stack([(weighted * kind[:, :, None]).sum(axis=1) for kind in kinds], axis=1)
+
+
+def _sums(terms: Float[np.ndarray, "sample term"]) -> Float[np.ndarray, " sample"]:
+    """Sums along the terms, added in one order whatever the number of samples."""
+    return np.ascontiguousarray(terms.T).sum(axis=0)
