@@ -45,7 +45,7 @@ from cosim.surrogate.operating import Request
 CALIBRATION_IMAGES = 10_000
 """Training images for the levels: the first of the training set, never test images."""
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the same input gives another result, so that kept results are not taken for new ones."""
 
 

@@ -2,8 +2,8 @@
 
 An entry is one 64-bit word: bits 0..31 the threshold, bits 32..47 the centroid of the slot's own code, bits
 48..63 the centroid of its alias, both as 16-bit two's complement. A draw takes the slot from the top bits of
-a 64-bit hash and compares the next 32 bits with the threshold: below it is the own code. Probabilities are
-rounded to 2**-(32 + slot bits).
+a 32-bit hash and compares the other bits, moved up to the top, with the threshold: below it is the own code. So
+probabilities are rounded to 2**-32.
 """
 
 from __future__ import annotations

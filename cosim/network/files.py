@@ -12,19 +12,20 @@ from jaxtyping import Shaped
 from cosim import hdf5, resources
 from cosim.errors import InputError
 from cosim.hdf5 import Attribute, Content, Dataset
-from cosim.network.layers import Affine, BatchNorm, DenseLayer, Network, Threshold
+from cosim.network.layer_options import Options, options_of, parse_options
+from cosim.network.layers import Affine, BatchNorm, ConvLayer, DenseLayer, Network, Residual, Threshold
 
 FILETYPE = "cosim-network"
-VERSION = (1, 0)
-KINDS = ("dense",)
+VERSION = (1, 1)
+KINDS = ("dense", "conv")
 
 _PROVENANCE = "provenance."
 _MEANINGS = {
     "packed": "weights as bits, 1 is +1 and 0 is -1, least significant bit first",
     "value": "threshold in MAC units",
     "direction": "output is +1 where direction * sum >= direction * value",
-    "scale": "factor of one MAC unit in a logit",
-    "offset": "logit at sum 0",
+    "scale": "factor of one MAC unit in a logit or a real output",
+    "offset": "logit or real output at sum 0",
     "batch_norm/gamma": "factor of the batch norm",
     "batch_norm/beta": "offset of the batch norm",
     "batch_norm/mean": "running mean of the sums",
@@ -47,10 +48,14 @@ def save_network(network: Network, path: Path | str) -> None:
         "classes": network.classes,
         "image_shape": list(network.image_shape),
         "layers": [layer.name for layer in layers],
-        "layer_kinds": ["dense" for _ in layers],
+        "layer_kinds": ["conv" if isinstance(layer, ConvLayer) else "dense" for layer in layers],
         "layer_inputs": [layer.input for layer in layers],
         "layer_in_features": [layer.in_features for layer in layers],
     }
+    if any(options_of(layer) != "{}" for layer in layers):  # A file of dense layers is as it was in version 1.0.
+        attributes["layer_options"] = [options_of(layer) for layer in layers]
+    if network.pixel_threshold is not None:
+        attributes["pixel_threshold"] = network.pixel_threshold
     attributes |= {f"{_PROVENANCE}{key}": text for key, text in network.provenance.items()}
     datasets = {f"{layer.name}/{key}": item for layer in layers for key, item in _layer_datasets(layer).items()}
     hdf5.write(Path(path), Content(attributes, datasets), filetype=FILETYPE, version=VERSION)
@@ -98,8 +103,10 @@ def _layer_datasets(layer: DenseLayer) -> dict[str, Dataset]:
     if norm is not None:
         arrays |= {f"batch_norm/{name}": getattr(norm, name) for name in ("gamma", "beta", "mean", "variance")}
         arrays["batch_norm/epsilon"] = np.array(norm.epsilon, np.float64)
-    axes = ("column", "word")
-    return {name: Dataset(a, "1", _MEANINGS[name], axes[: a.ndim]) for name, a in arrays.items()}
+    found = {name: Dataset(a, "1", _MEANINGS[name], ("column", "word")[: a.ndim]) for name, a in arrays.items()}
+    if layer.weight_bits > 1:
+        found["packed"] = Dataset(layer.packed, "1", _MEANINGS["packed"], ("bit_column", "word"))
+    return found
 
 
 def _network(content: Content) -> Network:
@@ -112,12 +119,19 @@ def _network(content: Content) -> Network:
     for name, kind in zip(names, kinds, strict=True):
         if kind not in KINDS:
             raise InputError(f"unknown layer kind {kind!r}, expected {', '.join(KINDS)}", place=f"layer {name}")
-    layers = [_layer(content.datasets, *about) for about in zip(names, inputs, in_features, strict=True)]
+    options = ["{}"] * len(names)
+    if "layer_options" in content.attributes:
+        options = _list(content, "layer_options", str)
+    if len(options) != len(names):
+        raise InputError("layers and layer_options differ in length")
+    about = zip(names, kinds, inputs, in_features, options, strict=True)
+    layers = [_layer(content.datasets, *each) for each in about]
     return Network(
         name=_one(content, "name", str),
         layers=tuple(layers),
         classes=_one(content, "classes", int),
         image_shape=tuple(_list(content, "image_shape", int)),
+        pixel_threshold=_one(content, "pixel_threshold", int) if "pixel_threshold" in content.attributes else None,
         provenance={
             key.removeprefix(_PROVENANCE): str(text)
             for key, text in content.attributes.items()
@@ -126,11 +140,12 @@ def _network(content: Content) -> Network:
     )
 
 
-def _layer(datasets: Mapping[str, Dataset], name: str, inputs: str, in_features: int) -> DenseLayer:
+def _layer(
+    datasets: Mapping[str, Dataset], name: str, kind: str, inputs: str, in_features: int, text: str
+) -> DenseLayer:
     if inputs not in ("pixels", "binary"):
         raise InputError(f'input must be "pixels" or "binary", got {inputs!r}', place=f"layer {name}")
-    output = Threshold if f"{name}/value" in datasets else Affine
-    fields = ("value", "direction") if output is Threshold else ("scale", "offset")
+    options = parse_options(text, name, conv=kind == "conv")
     norm = None
     if f"{name}/batch_norm/gamma" in datasets:
         arrays = (_array(datasets, name, f"batch_norm/{key}") for key in ("gamma", "beta", "mean", "variance"))
@@ -139,8 +154,21 @@ def _layer(datasets: Mapping[str, Dataset], name: str, inputs: str, in_features:
             raise InputError("batch_norm/epsilon must be one number", place=f"layer {name}")
         norm = _placed(name, BatchNorm, *arrays, float(epsilon))
     packed = _array(datasets, name, "packed")
-    folded = _placed(name, output, *(_array(datasets, name, key) for key in fields))
-    return DenseLayer(name, inputs, in_features, packed, folded, norm)
+    output = _output(datasets, name, options)
+    about = (name, inputs, in_features, packed, output, norm, options.source, options.weight_bits, options.digital)
+    if options.window is None:
+        return DenseLayer(*about)
+    return ConvLayer(*about, window=options.window, pool=options.pool)
+
+
+def _output(datasets: Mapping[str, Dataset], name: str, options: Options) -> Threshold | Affine | Residual:
+    real = options.residual
+    if f"{name}/value" in datasets and real is None:
+        return _placed(name, Threshold, *(_array(datasets, name, key) for key in ("value", "direction")))
+    scale, offset = (_array(datasets, name, key) for key in ("scale", "offset"))
+    if real is None:
+        return _placed(name, Affine, scale, offset)
+    return _placed(name, Residual, scale, offset, real.shortcut, real.hard_tanh)
 
 
 B = TypeVar("B")

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int8, Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from cosim.errors import InputError
 from cosim.network import kernels
-from cosim.network.layers import Network
-from cosim.network.mapping import DEFAULT_ROWS, map_inputs
+from cosim.network.blocks import Output, block_logits, run_block
+from cosim.network.layers import ConvLayer, DenseLayer, Network
+from cosim.network.layout import Layout, lay_out, map_network
+from cosim.network.mapping import DEFAULT_ROWS, Order
 from cosim.network.packing import unpack_signs
-from cosim.network.program import Mode, Program, block_logits, prepare, run_block
+from cosim.network.program import Mode, Program, prepare
+from cosim.network.read_tables import table_starts
 from cosim.network.readout import Readouts
 from cosim.network.reference import LayerTrace
 from cosim.resources import usable_cores
@@ -25,7 +28,10 @@ from cosim.stats import Estimate, proportion
 T = TypeVar("T")
 
 BLOCK_IMAGES = 64
-"""Images in work at once on each thread; sets the memory, not the result."""
+"""Images in work at once on each thread, at most; sets the memory, not the result."""
+
+BLOCK_BYTES = 2**21
+"""What the largest layer of a block takes, at most, unless one image takes more: it stays in the cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +70,7 @@ def evaluate(
     threads: int | None = None,
     first_image: int = 0,
     rows: int = DEFAULT_ROWS,
+    order: Order = "flat",
 ) -> Evaluation:
     """The network's accuracy on labelled images.
 
@@ -71,14 +78,15 @@ def evaluate(
 
     Args:
         network: The network.
-        images: 8-bit images, (image, 28, 28) or (image, pixel).
+        images: 8-bit images, (image, *image_shape) or (image, pixel).
         labels: The true classes, (image,).
         mode: "ideal", "nominal" or "iid".
         readouts: By layer name and number of active rows; needed in modes nominal and iid, not used in ideal.
         seed: 0 to 2**64 - 1.
         threads: Threads to use; all usable cores by default.
         first_image: Number of the first image, for evaluating a set in parts.
-        rows: Rows of a sub-array, 1 to 64.
+        rows: Rows of a sub-array, 1 to 256.
+        order: How convolutions lie in their rows, "flat" or "positions"; see `cosim.network.mapping.map_window`.
 
     Raises:
         InputError: Images, labels, readouts or another argument do not fit.
@@ -95,6 +103,7 @@ def evaluate(
         threads=threads,
         first_image=first_image,
         rows=rows,
+        order=order,
     ).argmax(axis=1)
     confusion = np.zeros((network.classes, network.classes), np.int64)
     np.add.at(confusion, (wanted, found), 1)
@@ -105,7 +114,7 @@ def evaluate(
         n=len(wanted),
         predictions=found.astype(np.int64),
         confusion=confusion,
-        partial_sums=len(wanted) * partial_sums_per_image(network, rows),
+        partial_sums=len(wanted) * partial_sums_per_image(network, rows, order),
         seconds=time.perf_counter() - begin,
     )
 
@@ -120,16 +129,17 @@ def forward(
     threads: int | None = None,
     first_image: int = 0,
     rows: int = DEFAULT_ROWS,
+    order: Order = "flat",
 ) -> Float32[np.ndarray, "image logit"]:
     """The logits of every image; arguments and errors as in `evaluate`."""
     pixels = _check_images(network, images, first_image)
-    program = prepare(network, mode, readouts, seed, rows)
+    program = prepare(network, mode, readouts, seed, rows, order)
     logits = np.empty((len(pixels), network.classes), np.float32)
 
     def work(part: slice) -> None:
         logits[part] = block_logits(program, pixels[part], first_image + part.start)
 
-    for _ in _over_blocks(work, len(pixels), threads):
+    for _ in _over_blocks(work, len(pixels), threads, program):
         pass
     return logits
 
@@ -143,14 +153,14 @@ def trace(
     seed: int = 0,
     first_image: int = 0,
     rows: int = DEFAULT_ROWS,
+    order: Order = "flat",
 ) -> tuple[LayerTrace, ...]:
-    """Every layer's sums and binary outputs; all images are held in memory at once."""
+    """Every layer's sums and outputs as torch lays them out; all images are held in memory at once."""
     pixels = _check_images(network, images, first_image)
-    program = prepare(network, mode, readouts, seed, rows)
-    blocks = run_block(program, pixels, first_image)
-    signs = [_signs(program, i, blocks[i][1]) for i in range(len(blocks))]
+    program = prepare(network, mode, readouts, seed, rows, order)
+    outputs = run_block(program, pixels, first_image)
     bits = [step.fraction_bits for step in program.steps]
-    return tuple(LayerTrace(block[0], b, s) for block, b, s in zip(blocks, bits, signs, strict=True))
+    return tuple(_traced(each, layer, b) for each, layer, b in zip(outputs, network.layers, bits, strict=True))
 
 
 def partial_sum_histogram(
@@ -159,6 +169,7 @@ def partial_sum_histogram(
     *,
     threads: int | None = None,
     rows: int = DEFAULT_ROWS,
+    order: Order = "flat",
 ) -> dict[str, dict[int, Int64[np.ndarray, " count"]]]:
     """How often each count of product -1 occurs in ideal mode, over all images, columns and sub-arrays.
 
@@ -169,31 +180,38 @@ def partial_sum_histogram(
         InputError: The images do not fit the network.
     """
     pixels = _check_images(network, images, 0)
-    program = prepare(network, "ideal", None, 0, rows)
+    program = prepare(network, "ideal", None)
+    mappings = map_network(network, rows, order)
+    layouts = {layer.name: lay_out(layer, mappings[layer.name]) for layer in network.binary_layers}
 
     def work(part: slice) -> list[Int64[np.ndarray, " entry"]]:
-        return _block_histograms(program, pixels[part])
+        return _block_histograms(program, layouts, pixels[part])
 
-    total = [np.zeros(sum(n + 1 for n in step.mapping.kinds), np.int64) for step in program.steps if not step.pixels]
-    for block in _over_blocks(work, len(pixels), threads):
+    total = [np.zeros(sum(n + 1 for n in layout.mapping.kinds), np.int64) for layout in layouts.values()]
+    for block in _over_blocks(work, len(pixels), threads, program):
         for into, added in zip(total, block, strict=True):
             into += added
-    named = zip(network.binary_layers, total, strict=True)
-    return {layer.name: _by_n_active(map_inputs(layer.in_features, rows).kinds, all_) for layer, all_ in named}
+    return {name: _by_n_active(mappings[name].kinds, all_) for name, all_ in zip(layouts, total, strict=True)}
 
 
-def partial_sums_per_image(network: Network, rows: int = DEFAULT_ROWS) -> int:
-    """The number of sub-array columns that one image reads."""
-    layers = network.binary_layers
-    return sum(map_inputs(layer.in_features, rows).arrays * layer.out_features for layer in layers)
+def partial_sums_per_image(network: Network, rows: int = DEFAULT_ROWS, order: Order = "flat") -> int:
+    """The number of sub-array columns that one image reads; a sub-array whose rows are all off is not read."""
+    mappings = map_network(network, rows, order)
+    return sum(mappings[layer.name].reads * layer.columns for layer in network.binary_layers)
 
 
-def _over_blocks(work: Callable[[slice], T], images: int, threads: int | None) -> Iterator[T]:
+def block_size(program: Program) -> int:
+    """How many images are sent through the network at once."""
+    return min(BLOCK_IMAGES, max(1, BLOCK_BYTES // program.bytes_per_image))
+
+
+def _over_blocks(work: Callable[[slice], T], images: int, threads: int | None, program: Program) -> Iterator[T]:
     """The results of `work` over blocks of images, in order; the kernels let threads run at once."""
     count = usable_cores() if threads is None else threads
     if count < 1:
         raise InputError(f"threads must be positive, got {threads}")
-    parts = [slice(start, min(start + BLOCK_IMAGES, images)) for start in range(0, images, BLOCK_IMAGES)]
+    size = block_size(program)
+    parts = [slice(start, min(start + size, images)) for start in range(0, images, size)]
     if count == 1 or len(parts) == 1:
         yield from map(work, parts)
         return
@@ -201,17 +219,18 @@ def _over_blocks(work: Callable[[slice], T], images: int, threads: int | None) -
         yield from pool.map(work, parts)
 
 
-def _block_histograms(program: Program, pixels: UInt8[np.ndarray, "image pixel"]) -> list[Int64[np.ndarray, " entry"]]:
+def _block_histograms(
+    program: Program, layouts: dict[str, Layout], pixels: UInt8[np.ndarray, "image pixel"]
+) -> list[Int64[np.ndarray, " entry"]]:
     histograms: list[Int64[np.ndarray, " entry"]] = []
-    blocks = run_block(program, pixels, 0)
-    for step, (_, inputs) in zip(program.steps[1:], blocks, strict=False):
-        assert inputs is not None
-        kinds = np.array(step.mapping.kinds)
-        starts = np.concatenate([[0], np.cumsum(kinds + 1)])
-        start = starts[np.searchsorted(kinds, step.mapping.n_active)].astype(np.uint64)
-        histogram = np.zeros(int(starts[-1]), np.int64)
-        kernels.count_histogram(inputs, step.mapping.active, step.weights, start, histogram)
-        histograms.append(histogram)
+    for step, output in zip(program.steps, run_block(program, pixels, 0), strict=True):
+        if output.inputs is not None and step.layer.reads_circuit:
+            layout = layouts[step.layer.name]
+            mapping = layout.mapping
+            histogram = np.zeros(sum(n + 1 for n in mapping.kinds), np.int64)
+            lines, start = layout.lines(output.inputs), table_starts(mapping)
+            kernels.count_histogram(lines, mapping.kind, layout.active, layout.weights, mapping.words, start, histogram)
+            histograms.append(histogram)
     return histograms
 
 
@@ -222,12 +241,20 @@ def _by_n_active(
     return dict(zip(kinds, np.split(histogram, edges), strict=True))
 
 
-def _signs(program: Program, layer: int, packed: np.ndarray | None) -> Int8[np.ndarray, "image column"] | None:
-    if packed is None:
-        return None
-    mapping = program.steps[layer + 1].mapping
-    per_array = unpack_signs(packed[..., None], mapping.rows).reshape(len(packed), -1)
-    return per_array[:, : mapping.in_features]
+def _traced(output: Output, layer: DenseLayer, fraction_bits: int) -> LayerTrace:
+    signs = None if output.maps is None else unpack_signs(output.maps, layer.out_features)
+    return LayerTrace(
+        sums=_as_torch(output.sums, layer, layer.sums_size),
+        fraction_bits=fraction_bits,
+        signs=None if signs is None else _as_torch(signs, layer, layer.out_shape[1:]),
+        reals=None if output.reals is None else _as_torch(output.reals, layer, layer.out_shape[1:]),
+    )
+
+
+def _as_torch(values: np.ndarray, layer: DenseLayer, size: tuple[int, ...]) -> np.ndarray:
+    """(image, column, height, width), or (image, column) for a dense layer."""
+    columns = np.ascontiguousarray(values.transpose(0, 2, 1))
+    return columns.reshape(len(values), -1, *size) if isinstance(layer, ConvLayer) else columns[:, :, 0]
 
 
 def _check_images(network: Network, images: np.ndarray, first_image: int) -> UInt8[np.ndarray, "image pixel"]:

@@ -1,250 +1,351 @@
-"""Compiled kernels for one block of images; NumPy twins are in `cosim.network.reference`.
+"""Compiled kernels that read partial sums; NumPy twins are in `cosim.network.reference`.
 
-Each kernel is single-threaded and releases the GIL; blocks of images run on threads. The inner loops go over
-columns, so that the compiler turns them into vector instructions; counting, hashing and looking up are separate
-loops because a loop with a look-up does not vectorize. Every kernel fills `counts` first: terms that a die adds
-to a column's count belong there.
+A patch is one position of one image; its inputs lie in `lines`, one 64-bit word for up to 64 rows of a sub-array,
+`words` of them to a sub-array. Each kernel is single-threaded and releases the GIL; blocks of images run on
+threads. The inner loops go over columns, so that the compiler turns them into vector instructions; looking up is
+a loop of its own because it does not vectorize. numba widens arithmetic on 32-bit words to 64 bits, which halves
+what a vector instruction does; so the hash of `cosim.network.counter` is in the compiler's own operations. Every
+kernel counts first: terms that a die adds to a column's count belong there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
-import numba
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8, UInt64
+from jaxtyping import Int32, Int64, UInt32, UInt64
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-P = ParamSpec("P")
-R = TypeVar("R")
+from cosim.network.compiling import compiled, inlined, popcount
+from cosim.network.counter import COLUMN, FIRST_32, SECOND_32
 
-
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """The function compiled at its first call, cached on disk where any folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return cast(Callable[P, R], numba.njit(cache=True, **options)(function))
-    except RuntimeError:  # No folder for the cache: a read-only system without a home.
-        return cast(Callable[P, R], numba.njit(**options)(function))
-
-
-def _popcount(typing_context: Any, word: Any) -> Any:
-    """The number of set bits of a 64-bit word, as the compiler's own operation."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
-
-
-popcount = cast(Callable[[Any], Any], intrinsic(_popcount))
-
-_BITS = np.uint64(64)
 _HALF = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_NONE = np.int32(0)
+_OFF = -1
+
+_WORD = ir.IntType(32)
+
+STAIRS = 7
+"""Steps that one pass of `nominal_stairs` takes: those of 3 bits."""
 
 
-@compiled
-def count_rows(
-    inputs: Any, active: Any, weights: UInt64[np.ndarray, " column"], counts: UInt64[np.ndarray, " column"]
-) -> None:
-    """Fill `counts` with the active rows of one sub-array whose product is -1."""
-    for column in range(weights.shape[0]):
-        counts[column] = popcount((inputs ^ weights[column]) & active)
+def _constant(value: int) -> Any:
+    return ir.Constant(_WORD, value)
+
+
+def _build_hash32(typing_context: Any, low: Any, high: Any, column: Any) -> Any:
+    """`cosim.network.counter.column_words` in 32-bit operations, which numba would widen to 64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        low, high, column = arguments
+        word = builder.add(low, builder.mul(builder.trunc(column, _WORD), _constant(COLUMN)))
+        word = builder.xor(word, builder.lshr(word, _constant(16)))
+        word = builder.mul(word, _constant(FIRST_32))
+        word = builder.xor(builder.xor(word, builder.lshr(word, _constant(15))), high)
+        word = builder.mul(word, _constant(SECOND_32))
+        return builder.xor(word, builder.lshr(word, _constant(16)))
+
+    return types.uint32(types.uint32, types.uint32, types.int64), generate
+
+
+def _build_slot(typing_context: Any, count: Any, bits: Any, word: Any) -> Any:
+    """count * 2**bits plus the top bits of a word: the place of an alias entry."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        count, bits, word = arguments
+        return builder.or_(builder.shl(count, bits), builder.lshr(word, builder.sub(_constant(32), bits)))
+
+    return types.uint32(types.uint32, types.uint32, types.uint32), generate
+
+
+def _build_shifted(typing_context: Any, word: Any, bits: Any) -> Any:
+    """A 32-bit word without its top bits, moved up."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.shl(*arguments)
+
+    return types.uint32(types.uint32, types.uint32), generate
+
+
+def _build_chosen(typing_context: Any, total: Any, entry: Any, draw: Any) -> Any:
+    """total plus the centroid that an alias entry gives for a draw, in 32 bits; see `cosim.network.alias`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        total, entry, draw = arguments
+        threshold = builder.trunc(entry, _WORD)
+        halves = builder.trunc(builder.lshr(entry, ir.Constant(entry.type, 32)), _WORD)
+        own = builder.icmp_unsigned("<", draw, threshold)
+        value = builder.select(own, builder.shl(halves, _constant(16)), halves)
+        return builder.add(total, builder.ashr(value, _constant(16)))
+
+    return types.int32(types.int32, types.uint64, types.uint32), generate
+
+
+_hash32 = cast(Callable[..., Any], intrinsic(_build_hash32))
+_slot = cast(Callable[..., Any], intrinsic(_build_slot))
+_shifted = cast(Callable[..., Any], intrinsic(_build_shifted))
+_chosen = cast(Callable[..., Any], intrinsic(_build_chosen))
 
 
 @compiled
 def ideal_sums(
-    inputs: UInt64[np.ndarray, "image array"],
-    active: UInt64[np.ndarray, " array"],
-    weights: UInt64[np.ndarray, "array column"],
-    sums: Int32[np.ndarray, "image column"],
+    lines: UInt64[np.ndarray, "patch line"],
+    kind: Int64[np.ndarray, " position"],
+    active: UInt64[np.ndarray, "kind line"],
+    weights: UInt64[np.ndarray, "line column"],
+    sums: Int32[np.ndarray, "patch column"],
 ) -> None:
-    """Fill `sums` with the exact sums of products."""
-    arrays, columns = weights.shape
+    """Fill `sums` with the exact sums of products; four words a pass, so that counts stay in registers."""
+    words, columns = weights.shape
+    positions = kind.shape[0]
     counts = np.empty(columns, np.uint64)
-    rows = np.int32(0)
-    for array in range(arrays):
-        rows += np.int32(popcount(active[array]))
-    for image in range(inputs.shape[0]):
-        sums[image] = rows
-        for array in range(arrays):
-            count_rows(inputs[image, array], active[array], weights[array], counts)
+    for patch in range(lines.shape[0]):
+        k = kind[patch % positions]
+        counts[:] = 0
+        rows = np.uint64(0)
+        for line in range(words):
+            rows += popcount(active[k, line])
+        line = 0
+        while line + 3 < words:
+            x0, x1, x2, x3 = lines[patch, line], lines[patch, line + 1], lines[patch, line + 2], lines[patch, line + 3]
+            a0, a1, a2, a3 = active[k, line], active[k, line + 1], active[k, line + 2], active[k, line + 3]
+            if a0 | a1 | a2 | a3 != 0:
+                for column in range(columns):
+                    counts[column] += (
+                        popcount((x0 ^ weights[line, column]) & a0)
+                        + popcount((x1 ^ weights[line + 1, column]) & a1)
+                        + popcount((x2 ^ weights[line + 2, column]) & a2)
+                        + popcount((x3 ^ weights[line + 3, column]) & a3)
+                    )
+            line += 4
+        while line < words:
+            x0, a0 = lines[patch, line], active[k, line]
             for column in range(columns):
-                sums[image, column] -= np.int32(2) * np.int32(counts[column])
+                counts[column] += popcount((x0 ^ weights[line, column]) & a0)
+            line += 1
+        for column in range(columns):
+            sums[patch, column] = np.int32(rows) - np.int32(2) * np.int32(counts[column])
 
 
 @compiled
 def nominal_sums(
-    inputs: UInt64[np.ndarray, "image array"],
-    active: UInt64[np.ndarray, " array"],
-    weights: UInt64[np.ndarray, "array column"],
-    start: UInt64[np.ndarray, " array"],
+    lines: UInt64[np.ndarray, "patch line"],
+    kind: Int64[np.ndarray, " position"],
+    active: UInt64[np.ndarray, "kind line"],
+    weights: UInt64[np.ndarray, "line column"],
+    words: int,
+    start: Int64[np.ndarray, "kind array"],
     centroid: Int32[np.ndarray, " entry"],
-    sums: Int32[np.ndarray, "image column"],
+    sums: Int32[np.ndarray, "patch column"],
 ) -> None:
-    """Fill `sums` with the fixed-point sums of the centroids of the nominal codes."""
-    arrays, columns = weights.shape
+    """Fill `sums` with the fixed-point sums of the centroids of the nominal codes, by looking each up."""
+    columns = weights.shape[1]
+    positions = kind.shape[0]
     counts = np.empty(columns, np.uint64)
-    for image in range(inputs.shape[0]):
-        sums[image] = 0
-        for array in range(arrays):
-            count_rows(inputs[image, array], active[array], weights[array], counts)
+    for patch in range(lines.shape[0]):
+        k = kind[patch % positions]
+        sums[patch] = 0
+        for array in range(start.shape[1]):
+            if start[k, array] == _OFF:
+                continue
+            first = np.uint64(start[k, array])
+            _count_rows(lines, active, weights, patch, k, array * words, (array + 1) * words, counts)
             for column in range(columns):
-                sums[image, column] += centroid[start[array] + counts[column]]
+                sums[patch, column] += centroid[first + counts[column]]
+
+
+@compiled
+def nominal_stairs(
+    lines: UInt64[np.ndarray, "patch line"],
+    kind: Int64[np.ndarray, " position"],
+    active: UInt64[np.ndarray, "kind line"],
+    weights: UInt64[np.ndarray, "line column"],
+    words: int,
+    table: Int64[np.ndarray, "kind array"],
+    bottom: Int32[np.ndarray, " kind"],
+    step: Int32[np.ndarray, "table stair"],
+    rise: Int32[np.ndarray, "table stair"],
+    sums: Int32[np.ndarray, "patch column"],
+) -> None:
+    """`nominal_sums` where few steps lead from count 0 to the last: compared instead of looked up.
+
+    `bottom` is the sum at count 0 of all sub-arrays; from count `step` on the centroid is higher by `rise`. The
+    number of stairs is a multiple of `STAIRS`.
+    """
+    columns = weights.shape[1]
+    positions = kind.shape[0]
+    counts = np.empty((1, columns), np.uint32)
+    total = np.empty(columns, np.int32)
+    for patch in range(lines.shape[0]):
+        k = kind[patch % positions]
+        total[:] = bottom[k]
+        for array in range(table.shape[1]):
+            t = table[k, array]
+            if t == _OFF:
+                continue
+            _count_entries(lines, active, weights, patch, k, array * words, words, np.uint64(0), counts, 0)
+            for s in range(0, step.shape[1], STAIRS):
+                s0, s1, s2, s3 = step[t, s], step[t, s + 1], step[t, s + 2], step[t, s + 3]
+                s4, s5, s6 = step[t, s + 4], step[t, s + 5], step[t, s + 6]
+                r0, r1, r2, r3 = rise[t, s], rise[t, s + 1], rise[t, s + 2], rise[t, s + 3]
+                r4, r5, r6 = rise[t, s + 4], rise[t, s + 5], rise[t, s + 6]
+                for column in range(columns):
+                    count = np.int32(counts[0, column])
+                    total[column] += (
+                        (r0 if count >= s0 else _NONE)
+                        + (r1 if count >= s1 else _NONE)
+                        + (r2 if count >= s2 else _NONE)
+                        + (r3 if count >= s3 else _NONE)
+                        + (r4 if count >= s4 else _NONE)
+                        + (r5 if count >= s5 else _NONE)
+                        + (r6 if count >= s6 else _NONE)
+                    )
+        for column in range(columns):
+            sums[patch, column] = total[column]
 
 
 @compiled
 def iid_sums(
-    inputs: UInt64[np.ndarray, "image array"],
-    active: UInt64[np.ndarray, " array"],
-    weights: UInt64[np.ndarray, "array column"],
-    start: UInt64[np.ndarray, " array"],
+    lines: UInt64[np.ndarray, "patch line"],
+    kind: Int64[np.ndarray, " position"],
+    active: UInt64[np.ndarray, "kind line"],
+    weights: UInt64[np.ndarray, "line column"],
+    words: int,
+    start: Int64[np.ndarray, "kind array"],
     alias: UInt64[np.ndarray, "entry slot"],
     keys: UInt64[np.ndarray, " image"],
-    sums: Int32[np.ndarray, "image column"],
+    sums: Int32[np.ndarray, "patch column"],
+    places: UInt32[np.ndarray, "slot column"],
+    draws: UInt32[np.ndarray, "slot column"],
+    found: UInt64[np.ndarray, "slot column"],
 ) -> None:
-    """Fill `sums` with the fixed-point sums of the centroids of codes drawn afresh for every partial sum."""
-    arrays, columns = weights.shape
-    entries = alias.ravel()
-    bits = np.uint64(popcount(np.uint64(alias.shape[1] - 1)))
-    counts = np.empty(columns, np.uint64)
-    draws = np.empty(columns, np.uint64)
-    for image in range(inputs.shape[0]):
-        sums[image] = 0
-        for array in range(arrays):
-            count_rows(inputs[image, array], active[array], weights[array], counts)
-            state = keys[image] + np.uint64(array * columns + 1) * _GOLDEN
-            _draw(state, start[array], bits, counts, draws)
-            for column in range(columns):
-                counts[column] = entries[counts[column]]
-            for column in range(columns):
-                # Own code below the threshold, alias from there on: 16 more bits of shift.
-                beyond = np.uint64((draws[column] >> _HALF) >= (counts[column] & _LOW))
-                value = counts[column] >> (_HALF + (beyond << np.uint64(4)))
-                sums[image, column] += np.int32(np.int16(np.uint16(value)))
+    """Fill `sums` with the fixed-point sums of the centroids of codes drawn afresh for every partial sum.
 
-
-@compiled
-def _draw(
-    state: Any,
-    start: Any,
-    bits: Any,
-    counts: UInt64[np.ndarray, " column"],
-    draws: UInt64[np.ndarray, " column"],
-) -> None:
-    """Turn `counts` into positions of alias entries by a hash's top bits; `draws` starts with its next bits."""
-    for column in range(counts.shape[0]):
-        word = state + np.uint64(column) * _GOLDEN
-        word = (word ^ (word >> np.uint64(30))) * _FIRST
-        word = (word ^ (word >> np.uint64(27))) * _SECOND
-        word = word ^ (word >> np.uint64(31))
-        counts[column] = ((start + counts[column]) << bits) | (word >> (_BITS - bits))
-        draws[column] = word << bits
-
-
-@compiled
-def pixel_planes(
-    images: UInt8[np.ndarray, "image pixel"],
-    planes: UInt64[np.ndarray, "image word bit"],
-    totals: Int32[np.ndarray, " image"],
-) -> None:
-    """Fill `planes` with the pixels' bits, one word a bit and 64 pixels, and `totals` with their sums."""
-    pixels = images.shape[1]
-    for image in range(images.shape[0]):
-        total = np.int32(0)
-        for pixel in range(pixels):
-            total += np.int32(images[image, pixel])
-        totals[image] = total
-        for word in range(planes.shape[1]):
-            for bit in range(8):
-                plane = np.uint64(0)
-                for position in range(min(64, pixels - 64 * word)):
-                    value = np.uint64((images[image, 64 * word + position] >> bit) & 1)
-                    plane |= value << np.uint64(position)
-                planes[image, word, bit] = plane
-
-
-@compiled
-def pixel_sums(
-    planes: UInt64[np.ndarray, "image word bit"],
-    totals: Int32[np.ndarray, " image"],
-    weights: UInt64[np.ndarray, "word column"],
-    sums: Int32[np.ndarray, "image column"],
-) -> None:
-    """Fill `sums` with the exact sums of pixel times weight: 2 * (sum over weights +1) - (sum over all)."""
-    words, columns = weights.shape
-    plus = np.empty(columns, np.uint64)
-    for image in range(planes.shape[0]):
-        plus[:] = 0
-        for word in range(words):
-            p0, p1, p2, p3 = (
-                planes[image, word, 0],
-                planes[image, word, 1],
-                planes[image, word, 2],
-                planes[image, word, 3],
-            )
-            p4, p5, p6, p7 = (
-                planes[image, word, 4],
-                planes[image, word, 5],
-                planes[image, word, 6],
-                planes[image, word, 7],
-            )
-            if p0 | p1 | p2 | p3 | p4 | p5 | p6 | p7 == 0:
-                continue
-            for column in range(columns):
-                on = weights[word, column]
-                value = popcount(p7 & on)
-                value = value + value + popcount(p6 & on)
-                value = value + value + popcount(p5 & on)
-                value = value + value + popcount(p4 & on)
-                value = value + value + popcount(p3 & on)
-                value = value + value + popcount(p2 & on)
-                value = value + value + popcount(p1 & on)
-                value = value + value + popcount(p0 & on)
-                plus[column] += value
+    `places`, `draws` and `found` are working memory for some sub-arrays at once.
+    """
+    columns = weights.shape[1]
+    positions, arrays, most = kind.shape[0], start.shape[1], places.shape[0]
+    entries, flat_places, flat_found = alias.ravel(), places.ravel(), found.ravel()
+    total = np.empty(columns, np.int32)
+    bits = np.uint32(popcount(np.uint64(alias.shape[1] - 1)))
+    for patch in range(lines.shape[0]):
+        position = patch % positions
+        k = kind[position]
+        total[:] = 0
+        array = 0
+        while array < arrays:
+            used = 0
+            while array < arrays and used < most:
+                if start[k, array] != _OFF:
+                    key = _mix(keys[patch // positions] + np.uint64(position * arrays + array + 1) * _GOLDEN)
+                    entry = np.uint64(start[k, array])  # A signed number and a word would add up to a float.
+                    _count_entries(lines, active, weights, patch, k, array * words, words, entry, places, used)
+                    _draw(np.uint32(key), np.uint32(key >> _HALF), bits, places, draws, used)
+                    used += 1
+                array += 1
+            for place in range(used * columns):
+                flat_found[place] = entries[flat_places[place]]
+            for i in range(used):
+                for column in range(columns):
+                    total[column] = _chosen(total[column], found[i, column], draws[i, column])
         for column in range(columns):
-            sums[image, column] = np.int32(2) * np.int32(plus[column]) - totals[image]
-
-
-@compiled
-def binarize(
-    sums: Int32[np.ndarray, "image column"],
-    value: Int64[np.ndarray, " column"],
-    direction: Int64[np.ndarray, " column"],
-    rows: int,
-    outputs: UInt64[np.ndarray, "image array"],
-) -> None:
-    """Fill `outputs` with the bits direction * sum >= value, `rows` a word; value carries the direction."""
-    columns = sums.shape[1]
-    for image in range(sums.shape[0]):
-        for array in range(outputs.shape[1]):
-            word = np.uint64(0)
-            for row in range(min(rows, columns - rows * array)):
-                column = rows * array + row
-                on = direction[column] * np.int64(sums[image, column]) >= value[column]
-                word |= np.uint64(on) << np.uint64(row)
-            outputs[image, array] = word
+            sums[patch, column] = total[column]
 
 
 @compiled
 def count_histogram(
-    inputs: UInt64[np.ndarray, "image array"],
-    active: UInt64[np.ndarray, " array"],
-    weights: UInt64[np.ndarray, "array column"],
-    start: UInt64[np.ndarray, " array"],
+    lines: UInt64[np.ndarray, "patch line"],
+    kind: Int64[np.ndarray, " position"],
+    active: UInt64[np.ndarray, "kind line"],
+    weights: UInt64[np.ndarray, "line column"],
+    words: int,
+    start: Int64[np.ndarray, "kind array"],
     histogram: Int64[np.ndarray, " entry"],
 ) -> None:
     """Add to `histogram` how often each count occurs, at the start of its array plus the count."""
-    arrays, columns = weights.shape
+    columns = weights.shape[1]
+    positions = kind.shape[0]
     counts = np.empty(columns, np.uint64)
-    for image in range(inputs.shape[0]):
-        for array in range(arrays):
-            count_rows(inputs[image, array], active[array], weights[array], counts)
+    for patch in range(lines.shape[0]):
+        k = kind[patch % positions]
+        for array in range(start.shape[1]):
+            if start[k, array] == _OFF:
+                continue
+            first = np.uint64(start[k, array])
+            _count_rows(lines, active, weights, patch, k, array * words, (array + 1) * words, counts)
             for column in range(columns):
-                histogram[start[array] + counts[column]] += 1
+                histogram[first + counts[column]] += 1
+
+
+@inlined
+def _count_rows(
+    lines: UInt64[np.ndarray, "patch line"],
+    active: UInt64[np.ndarray, "kind line"],
+    weights: UInt64[np.ndarray, "line column"],
+    patch: int,
+    kind: Any,
+    first: int,
+    end: int,
+    counts: UInt64[np.ndarray, " column"],
+) -> None:
+    """Fill `counts` with the active rows of one sub-array, its words first to end, whose product is -1."""
+    inputs, on = lines[patch, first], active[kind, first]
+    for column in range(weights.shape[1]):
+        counts[column] = popcount((inputs ^ weights[first, column]) & on)
+    for line in range(first + 1, end):
+        inputs, on = lines[patch, line], active[kind, line]
+        for column in range(weights.shape[1]):
+            counts[column] += popcount((inputs ^ weights[line, column]) & on)
+
+
+@inlined
+def _mix(word: Any) -> Any:
+    """The finalizer of splitmix64, as in `cosim.network.counter.mix`."""
+    word = (word ^ (word >> np.uint64(30))) * _FIRST
+    word = (word ^ (word >> np.uint64(27))) * _SECOND
+    return word ^ (word >> np.uint64(31))
+
+
+@inlined
+def _count_entries(
+    lines: UInt64[np.ndarray, "patch line"],
+    active: UInt64[np.ndarray, "kind line"],
+    weights: UInt64[np.ndarray, "line column"],
+    patch: int,
+    kind: Any,
+    first: int,
+    words: int,
+    start: Any,
+    places: UInt32[np.ndarray, "slot column"],
+    used: int,
+) -> None:
+    """As `_count_rows`, in 32 bits and counted from `start`."""
+    inputs, on = lines[patch, first], active[kind, first]
+    for column in range(weights.shape[1]):
+        places[used, column] = np.uint32(start + popcount((inputs ^ weights[first, column]) & on))
+    for line in range(first + 1, first + words):
+        inputs, on = lines[patch, line], active[kind, line]
+        for column in range(weights.shape[1]):
+            places[used, column] += np.uint32(popcount((inputs ^ weights[line, column]) & on))
+
+
+@inlined
+def _draw(
+    low: Any,
+    high: Any,
+    bits: Any,
+    places: UInt32[np.ndarray, "slot column"],
+    draws: UInt32[np.ndarray, "slot column"],
+    used: int,
+) -> None:
+    """Turn entries into places of alias slots by a hash's top bits; `draws` are its other bits, moved up."""
+    for column in range(places.shape[1]):
+        word = _hash32(low, high, column)
+        places[used, column] = _slot(places[used, column], bits, word)
+        draws[used, column] = _shifted(word, bits)

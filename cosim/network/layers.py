@@ -1,167 +1,50 @@
-"""Binary dense networks: packed weights, and batch norm folded into a threshold or an affine map."""
+"""A network: layers in order, where each takes its inputs from, and whether they fit each other."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int8, Int32, UInt64
 
 from cosim.errors import InputError
-from cosim.network.packing import padding_is_clear, unpack_signs, words_for
+from cosim.network.binary_layers import PIXEL_MAX, ConvLayer, DenseLayer
+from cosim.network.outputs import Affine, BatchNorm, Residual, Threshold, affine_of, dyadic
+from cosim.network.window import Pool, Window, dense_window, whole_map
 
-PIXEL_MAX = 255
-_SUM_LIMIT = 2**30
+__all__ = [
+    "PIXEL_MAX",
+    "Affine",
+    "BatchNorm",
+    "ConvLayer",
+    "DenseLayer",
+    "Network",
+    "Pool",
+    "Residual",
+    "Threshold",
+    "Window",
+    "affine_of",
+    "dyadic",
+]
+
+IMAGE = -1
+"""The source of the first layer."""
+
 _NAME = re.compile(r"[A-Za-z0-9][\w.\-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Threshold:
-    """Output +1 iff direction * sum >= direction * value, else -1.
-
-    Direction 0 makes the column constantly +1; a constant -1 is direction 1 with a value out of reach.
-
-    Attributes:
-        value: Threshold in MAC units (pixel units for a layer that takes pixels), (column,).
-        direction: -1, 0 or +1, (column,).
-    """
-
-    value: Int32[np.ndarray, " column"]
-    direction: Int8[np.ndarray, " column"]
-
-    def __post_init__(self) -> None:
-        """Refuse wrong shapes, types and directions."""
-        _expect_array("value", self.value, np.int32, (self.value.size,))
-        _expect_array("direction", self.direction, np.int8, self.value.shape)
-        if np.any(np.abs(self.direction) > 1):
-            raise InputError("direction must be -1, 0 or 1")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Affine:
-    """Output sum * scale + offset in float32, rounded after the product and after the sum.
-
-    Attributes:
-        scale: Factor of one MAC unit, (column,).
-        offset: Value at sum 0, (column,).
-    """
-
-    scale: Float32[np.ndarray, " column"]
-    offset: Float32[np.ndarray, " column"]
-
-    def __post_init__(self) -> None:
-        """Refuse wrong shapes and types and values that are not finite."""
-        _expect_array("scale", self.scale, np.float32, (self.scale.size,))
-        _expect_array("offset", self.offset, np.float32, self.scale.shape)
-
-    def apply(self, sums: Float32[np.ndarray, "image column"]) -> Float32[np.ndarray, "image column"]:
-        """The outputs for sums in MAC units."""
-        return sums * self.scale + self.offset
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BatchNorm:
-    """The batch norm that a threshold was folded from, kept to rebuild the network elsewhere.
-
-    Attributes:
-        gamma: Factor, (column,).
-        beta: Offset, (column,).
-        mean: Running mean, (column,).
-        variance: Running variance, positive with epsilon, (column,).
-        epsilon: Added to the variance.
-    """
-
-    gamma: Float32[np.ndarray, " column"]
-    beta: Float32[np.ndarray, " column"]
-    mean: Float32[np.ndarray, " column"]
-    variance: Float32[np.ndarray, " column"]
-    epsilon: float
-
-    def __post_init__(self) -> None:
-        """Refuse wrong shapes and types, values that are not finite and a negative variance."""
-        for name in ("gamma", "beta", "mean", "variance"):
-            _expect_array(name, getattr(self, name), np.float32, (self.gamma.size,))
-        if not (np.isfinite(self.epsilon) and np.all(self.variance + np.float32(self.epsilon) > 0)):
-            raise InputError("variance + epsilon must be positive")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DenseLayer:
-    """A fully connected layer with weights +1 and -1.
-
-    Attributes:
-        name: Unique in its network.
-        input: "pixels": raw 8-bit pixels, summed digitally and exactly; "binary": +1 and -1, summed by the
-            circuit.
-        in_features: Number of inputs.
-        packed: Weights as bits, 1 is +1, least significant first, padding bits 0; (column, word).
-        output: Threshold (a binary output) or Affine (logits).
-        batch_norm: What `output` was folded from, if it is known.
-    """
-
-    name: str
-    input: Literal["pixels", "binary"]
-    in_features: int
-    packed: UInt64[np.ndarray, "column word"]
-    output: Threshold | Affine
-    batch_norm: BatchNorm | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse shapes that do not fit, padding bits that are set and unknown kinds.
-
-        Raises:
-            InputError: With the layer's name as the place.
-        """
-        try:
-            self._check()
-        except InputError as error:
-            raise InputError(error.message, place=f"layer {self.name}", hint=error.hint) from None
-
-    @property
-    def out_features(self) -> int:
-        """The number of columns."""
-        return self.packed.shape[0]
-
-    @property
-    def weights(self) -> Int8[np.ndarray, "column row"]:
-        """The weights as +1 and -1."""
-        return unpack_signs(self.packed, self.in_features)
-
-    @property
-    def reach(self) -> int:
-        """The largest magnitude of an exact sum."""
-        return self.in_features * (PIXEL_MAX if self.input == "pixels" else 1)
-
-    def _check(self) -> None:
-        if self.input not in ("pixels", "binary"):
-            raise InputError(f'input must be "pixels" or "binary", got {self.input!r}')
-        if self.in_features < 1 or 2 * self.reach > _SUM_LIMIT:
-            raise InputError(f"in_features must be positive and sums below 2**29, got {self.in_features}")
-        columns = self.packed.shape[0] if self.packed.ndim else 0
-        _expect_array("packed", self.packed, np.uint64, (columns, words_for(self.in_features)))
-        if not padding_is_clear(self.packed, self.in_features):
-            raise InputError(f"padding bits after input {self.in_features} of packed weights must be 0")
-        norm = None if self.batch_norm is None else self.batch_norm.gamma
-        folded = self.output.value if isinstance(self.output, Threshold) else self.output.scale
-        for name, values in (("output", folded), ("batch norm", norm)):
-            if values is not None and len(values) != columns:
-                raise InputError(f"{name} has {len(values)} columns, the weights have {columns}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """Layers in order; the first takes pixels, the last gives one logit a class.
+    """Layers in order; the first takes the image, the last gives one logit a class.
 
     Attributes:
         name: The network's name; it and the layers' names become file names: letters, digits and _ . -
         layers: One to many layers.
         classes: Number of logits.
-        image_shape: Shape of one image.
+        image_shape: Shape of one image: (height, width), or (height, width, channel) as in `cosim.datasets`.
         provenance: What the network was made from (data, seed, versions), free text by key.
+        pixel_threshold: Where the first layer is binary: a pixel is +1 from this value on, else -1.
     """
 
     name: str
@@ -169,6 +52,7 @@ class Network:
     classes: int
     image_shape: tuple[int, ...] = (28, 28)
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+    pixel_threshold: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse names that are not plain and layers that do not fit each other.
@@ -185,52 +69,128 @@ class Network:
         if len({layer.name for layer in self.layers}) != len(self.layers):
             raise InputError("layer names must be unique", place=f"network {self.name}")
         self._check_ends()
-        for before, after in pairwise(self.layers):
-            place = f"layer {after.name}"
-            if after.input != "binary":
-                raise InputError('only the first layer takes "pixels"', place=place)
-            if not isinstance(before.output, Threshold):
-                raise InputError("every layer but the last needs a threshold", place=f"layer {before.name}")
-            if after.in_features != before.out_features:
-                raise InputError(
-                    f"{after.in_features} inputs, but layer {before.name} has {before.out_features} columns",
-                    place=place,
-                )
+        for position, layer in enumerate(self.layers):
+            try:
+                self._check_layer(position, layer)
+            except InputError as error:
+                raise InputError(error.message, place=error.place or f"layer {layer.name}", hint=error.hint) from None
+        self._check_all_are_used()
 
     @property
     def in_features(self) -> int:
-        """The number of pixels."""
-        return self.layers[0].in_features
+        """The number of pixels of an image, its channels included."""
+        return int(np.prod(self.image_shape))
 
     @property
     def binary_layers(self) -> tuple[DenseLayer, ...]:
         """The layers whose partial sums the circuit reads."""
-        return tuple(layer for layer in self.layers if layer.input == "binary")
+        return tuple(layer for layer in self.layers if layer.reads_circuit)
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image, as of any map."""
+        height, width, channels = (*self.image_shape, 1, 1)[:3]
+        return channels, height, width
+
+    def source(self, position: int) -> int:
+        """The position of the layer whose output the layer at `position` takes; `IMAGE` for the first.
+
+        Raises:
+            InputError: There is no such layer before it.
+        """
+        return self._earlier(self.layers[position].source, position) if position else IMAGE
+
+    def shortcut(self, position: int) -> int | None:
+        """The position of the layer whose real output is added to that of the layer at `position`.
+
+        Raises:
+            InputError: There is no such layer before it.
+        """
+        output = self.layers[position].output
+        if not isinstance(output, Residual) or not output.shortcut:
+            return None
+        return self._earlier(output.shortcut, position)
+
+    def window(self, position: int) -> Window:
+        """Where the inputs of the layer at `position` lie; a dense layer after a map sees all of it at once."""
+        layer, source = self.layers[position], self.source(position)
+        if isinstance(layer, ConvLayer):
+            return layer.window
+        if source == IMAGE or self.layers[source].out_shape[1:] == (1, 1):
+            return dense_window(layer.in_features)
+        return whole_map(self.layers[source].out_shape)
+
+    def _earlier(self, name: str, position: int) -> int:
+        if not name:
+            return position - 1
+        names = [layer.name for layer in self.layers[:position]]
+        if name not in names:
+            raise InputError(f"no layer {name!r} before this one", hint=f"before it: {', '.join(names) or 'none'}")
+        return names.index(name)
 
     def _check_ends(self) -> None:
         first, last = self.layers[0], self.layers[-1]
-        if first.input != "pixels":
-            raise InputError('the first layer must take "pixels"', place=f"layer {first.name}")
-        if int(np.prod(self.image_shape)) != first.in_features:
+        place = f"layer {first.name}"
+        if first.input == "pixels" and self.pixel_threshold is not None:
+            raise InputError('pixel_threshold is for a first layer that takes "binary"', place=place)
+        if first.input == "binary" and not (self.pixel_threshold is not None and 1 <= self.pixel_threshold <= 255):
             raise InputError(
-                f"{first.in_features} inputs, but an image has the shape {tuple(self.image_shape)}",
-                place=f"layer {first.name}",
+                f'the first layer must take "pixels", or pixel_threshold be 1 to 255, got {self.pixel_threshold}',
+                place=place,
             )
+        shape = tuple(self.image_shape)
+        fits = first.in_features == self.in_features
+        if isinstance(first, ConvLayer):
+            fits = len(shape) in (2, 3) and first.window.in_shape == self.map_shape
+        if not fits:
+            raise InputError(f"{_takes(first)}, but an image has the shape {shape}", place=place)
+        if first.source:
+            raise InputError("the first layer takes the image, it can have no source", place=place)
         if not isinstance(last.output, Affine):
             raise InputError("the last layer needs an affine output", place=f"layer {last.name}")
-        if last.out_features != self.classes:
-            raise InputError(f"{last.out_features} logits for {self.classes} classes", place=f"layer {last.name}")
+        if last.out_shape != (self.classes, 1, 1):
+            logits = "x".join(map(str, last.out_shape)).removesuffix("x1x1")
+            raise InputError(f"{logits} logits for {self.classes} classes", place=f"layer {last.name}")
+
+    def _check_layer(self, position: int, layer: DenseLayer) -> None:
+        if position < len(self.layers) - 1 and isinstance(layer.output, Affine):
+            raise InputError("every layer but the last needs a threshold or a residual output")
+        if position and layer.input != "binary":
+            raise InputError('only the first layer takes "pixels"')
+        shortcut = self.shortcut(position)
+        if shortcut is not None:
+            self._check_shortcut(layer, self.layers[shortcut])
+        if position:
+            self._check_source(layer, self.layers[self.source(position)])
+
+    def _check_source(self, layer: DenseLayer, before: DenseLayer) -> None:
+        shape = before.out_shape
+        if isinstance(layer, ConvLayer) and layer.window.in_shape != shape:
+            raise InputError(f"{_takes(layer)}, but layer {before.name} gives {shape}")
+        if layer.in_features != int(np.prod(shape)) and not isinstance(layer, ConvLayer):
+            raise InputError(f"{_takes(layer)}, but layer {before.name} has {_gives(before)}")
+
+    def _check_shortcut(self, layer: DenseLayer, other: DenseLayer) -> None:
+        if not isinstance(other.output, Residual):
+            raise InputError(f"the shortcut from layer {other.name} needs a real output, it has a threshold")
+        if other.out_shape != layer.out_shape:
+            raise InputError(
+                f"the shortcut from layer {other.name} has the shape {other.out_shape}, not {layer.out_shape}"
+            )
+        if isinstance(layer, ConvLayer) and layer.pool is not None and layer.pool.of == "outputs":
+            raise InputError("a layer with a shortcut pools its sums, not its outputs")
+
+    def _check_all_are_used(self) -> None:
+        used = {self.source(i) for i in range(len(self.layers))} | {self.shortcut(i) for i in range(len(self.layers))}
+        for position, layer in enumerate(self.layers[:-1]):
+            if position not in used:
+                raise InputError("no layer takes its output", place=f"layer {layer.name}")
 
 
-def _expect_array(name: str, values: np.ndarray, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
-    if values.dtype != dtype or values.shape != shape or values.size == 0:
-        raise InputError(
-            f"{name} must be {np.dtype(dtype).name} of shape {shape} and not empty, "
-            f"got {values.dtype.name} of shape {values.shape}"
-        )
-    if not np.all(_finite(values)):
-        raise InputError(f"{name} has values that are not finite")
+def _takes(layer: DenseLayer) -> str:
+    return f"a map of {layer.window.in_shape}" if isinstance(layer, ConvLayer) else f"{layer.in_features} inputs"
 
 
-def _finite(values: np.ndarray) -> Bool[np.ndarray, "*any"]:
-    return np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, np.bool_)
+def _gives(layer: DenseLayer) -> str:
+    shape = layer.out_shape
+    return f"{shape[0]} columns" if shape[1:] == (1, 1) else f"a map of {shape}"

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int8, UInt64
 
 WORD_BITS = 64
+_CACHE_LINE = 64
 
 
 def words_for(features: int) -> int:
@@ -65,3 +66,15 @@ def padding_is_clear(words: UInt64[np.ndarray, "*batch word"], features: int) ->
     """
     used = pack_bits(np.ones(features, np.bool_))
     return not bool(np.any(words & ~used))
+
+
+def aligned(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    """An array, not filled, that begins on a cache line, so that no vector of it lies on two.
+
+    >>> aligned((3, 5), np.int32).ctypes.data % 64
+    0
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    octets = np.empty(size + _CACHE_LINE, np.uint8)
+    first = -octets.ctypes.data % _CACHE_LINE
+    return octets[first : first + size].view(dtype).reshape(shape)

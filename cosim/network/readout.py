@@ -1,4 +1,4 @@
-"""How a partial sum is read: counts become codes, codes become numbers; and the kernels' tables for it."""
+"""How a partial sum is read: counts become codes, codes become numbers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64, UInt64
+from jaxtyping import Float64, Int32, Int64
 
 from cosim.errors import InputError
-from cosim.network.alias import alias_entries
 from cosim.network.layers import Network
 from cosim.network.mapping import Mapping as RowMapping
-from cosim.network.mapping import map_inputs
 
 CENTROID_MAX = 2**15 - 1
 _SUM_TOLERANCE = 1e-6  # Rounding of 65 summed float32 probabilities is below this.
@@ -26,7 +24,7 @@ class Readout:
         probability: P(code | count), (count, code); a fresh column and offset at every read.
         nominal: The code without variation, (count,).
         centroid: The partial sum that a code stands for, in MAC units times 2**fraction_bits, (code,);
-            magnitude at most 32767, so 8 fraction bits for 64 rows.
+            magnitude at most 32767, so 8 fraction bits for 64 rows and 6 for 256.
         fraction_bits: Position of the binary point in `centroid`.
     """
 
@@ -69,23 +67,6 @@ Readouts = Mapping[str, Mapping[int, Readout]]
 """Readouts by layer name and number of active rows."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadTables:
-    """One layer's readouts as the kernels look them up: entry (start of the array) + count.
-
-    Attributes:
-        start: Where the tables of a sub-array begin, (array,).
-        nominal: Centroid of the nominal code, (entry,).
-        alias: Alias slots of each count, (entry, slot); see `cosim.network.alias`.
-        fraction_bits: Position of the binary point of every centroid.
-    """
-
-    start: UInt64[np.ndarray, " array"]
-    nominal: Int32[np.ndarray, " entry"]
-    alias: UInt64[np.ndarray, "entry slot"]
-    fraction_bits: int
-
-
 def exact_readout(n_active: int) -> Readout:
     """A readout without any loss: one code a count, its centroid the partial sum.
 
@@ -97,8 +78,13 @@ def exact_readout(n_active: int) -> Readout:
     return Readout(np.eye(n_active + 1), counts.astype(np.int64), centroid, fraction_bits=0)
 
 
-def check_readouts(network: Network, readouts: Readouts, rows: int) -> None:
+def check_readouts(network: Network, readouts: Readouts, mappings: Mapping[str, RowMapping]) -> None:
     """Refuse readouts that are missing, for another number of rows, or for a layer that does not use them.
+
+    Args:
+        network: The network.
+        readouts: By layer name and number of active rows.
+        mappings: By layer name.
 
     Raises:
         InputError: Naming the layer and the number of active rows.
@@ -113,21 +99,7 @@ def check_readouts(network: Network, readouts: Readouts, rows: int) -> None:
     for layer in network.binary_layers:
         if layer.name not in readouts:
             raise InputError("no readouts for this layer", place=f"layer {layer.name}")
-        _check_layer(layer.name, readouts[layer.name], map_inputs(layer.in_features, rows))
-
-
-def read_tables(by_n_active: Mapping[int, Readout], mapping: RowMapping) -> ReadTables:
-    """The kernels' tables of one layer; the readouts have passed `check_readouts`."""
-    kinds = [by_n_active[n] for n in mapping.kinds]
-    codes = max(readout.codes for readout in kinds)
-    starts = np.cumsum([0] + [n + 1 for n in mapping.kinds])
-    which = np.searchsorted(np.array(mapping.kinds), mapping.n_active)
-    return ReadTables(
-        start=starts[which].astype(np.uint64),
-        nominal=np.concatenate([r.centroid[r.nominal] for r in kinds]).astype(np.int32),
-        alias=np.concatenate([alias_entries(r.probability, r.centroid, codes) for r in kinds]),
-        fraction_bits=kinds[0].fraction_bits,
-    )
+        _check_layer(layer.name, readouts[layer.name], mappings[layer.name])
 
 
 def _check_layer(name: str, by_n_active: Mapping[int, Readout], mapping: RowMapping) -> None:

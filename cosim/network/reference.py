@@ -1,4 +1,4 @@
-"""Slow, obvious NumPy twins of the kernels: values +1 and -1, one axis a meaning, no packing."""
+"""Slow, obvious NumPy twins of the kernels: values +1, -1 and 0 (a row that is off), one axis a meaning, no packing."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ from collections.abc import Mapping as ByRows
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int8, Int32, Int64, UInt8, UInt64
+from jaxtyping import Bool, Float32, Int8, Int32, Int64, Integer, Shaped, UInt8, UInt64
 
 from cosim.errors import InputError
 from cosim.network.alias import alias_entries, slot_bits
-from cosim.network.counter import GOLDEN, image_keys, mix
+from cosim.network.counter import column_words, image_keys, read_keys
 from cosim.network.fixed_point import fixed_point
-from cosim.network.layers import Affine, DenseLayer, Network, Threshold
-from cosim.network.mapping import DEFAULT_ROWS, Mapping, map_inputs
+from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Residual, Threshold
+from cosim.network.layout import map_network
+from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
 from cosim.network.readout import Readout, Readouts, check_readouts
+from cosim.network.window import Window
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerTrace:
-    """What one layer computed.
+    """What one layer computed; a map as torch lays it out, (image, column, height, width) for "image column *map".
 
     Attributes:
-        sums: Sums over all sub-arrays times 2**fraction_bits, (image, column).
+        sums: Sums over all sub-arrays times 2**fraction_bits, after a pooling of the sums.
         fraction_bits: Position of the binary point of the sums.
-        signs: The binary outputs +1 and -1, or None for the last layer; (image, column).
+        signs: The binary outputs +1 and -1 after the pooling, or None for the last layer.
+        reals: The real outputs after the pooling, where the layer has such.
     """
 
-    sums: Int32[np.ndarray, "image column"]
+    sums: Int32[np.ndarray, "image column *map"]
     fraction_bits: int
-    signs: Int8[np.ndarray, "image column"] | None
+    signs: Int8[np.ndarray, "image column *pooled"] | None
+    reals: Float32[np.ndarray, "image column *pooled"] | None = None
 
 
 def trace(
@@ -41,98 +45,204 @@ def trace(
     seed: int = 0,
     first_image: int = 0,
     rows: int = DEFAULT_ROWS,
+    order: Order = "flat",
 ) -> tuple[Float32[np.ndarray, "image logit"], tuple[LayerTrace, ...]]:
-    """Logits and every layer's sums and signs; arguments as in `cosim.network.inference.forward`."""
+    """Logits and every layer's sums and outputs; arguments as in `cosim.network.inference.forward`."""
+    mappings = map_network(network, rows, order)
     if mode != "ideal":
-        check_readouts(network, readouts or {}, rows)
-    values = images.reshape(len(images), -1)
+        check_readouts(network, readouts or {}, mappings)
     numbers = np.arange(first_image, first_image + len(images), dtype=np.uint64)
     traces: list[LayerTrace] = []
     for position, layer in enumerate(network.layers):
-        sums, fraction_bits = exact_sums(values, layer.weights), 0
-        if layer.input == "binary" and mode != "ideal":
-            by_n_active = (readouts or {})[layer.name]
-            sums = read_sums(values, layer, by_n_active, mode, image_keys(seed, position, numbers), rows)
-            fraction_bits = by_n_active[map_inputs(layer.in_features, rows).kinds[0]].fraction_bits
-        signs = threshold_signs(sums, layer, fraction_bits) if isinstance(layer.output, Threshold) else None
-        traces.append(LayerTrace(sums.astype(np.int32), fraction_bits, signs))
-        values = values if signs is None else signs
+        values = _inputs(network, position, images, traces)
+        window = network.window(position)
+        seen, weights = patches(values, window), window_weights(layer, layer.weights, window)
+        sums, fraction_bits = exact_sums(seen, weights), 0
+        if layer.reads_circuit and mode != "ideal":
+            by_n_active, keys = (readouts or {})[layer.name], image_keys(seed, position, numbers)
+            signs = window_weights(layer, layer.signs, window)
+            read = read_sums(seen, signs, mappings[layer.name], by_n_active, mode, keys)
+            by_bit = read.reshape(*read.shape[:2], layer.weight_bits, -1)
+            sums = (by_bit * 2 ** np.arange(layer.weight_bits)[:, None]).sum(axis=2)
+            fraction_bits = by_n_active[mappings[layer.name].kinds[0]].fraction_bits
+        columns = np.moveaxis(sums, 2, 1)
+        size = layer.window.out_size if isinstance(layer, ConvLayer) else ()
+        shortcut = network.shortcut(position)
+        added = None if shortcut is None else traces[shortcut].reals
+        traces.append(_finish(layer, columns.reshape(len(images), -1, *size), fraction_bits, added))
     return logits(traces[-1], network.layers[-1]), tuple(traces)
 
 
+def patches(
+    values: Shaped[np.ndarray, "image channel height width"], window: Window
+) -> Int64[np.ndarray, "image position input"]:
+    """The inputs of every position, kernel position first; padding holds the window's pad value."""
+    (down, right), (tall, wide) = window.padding, window.kernel
+    border = [(0, 0), (0, 0), (down, down), (right, right)]
+    padded = np.pad(values.astype(np.int64), border, constant_values=window.pad_value)
+    found: list[Int64[np.ndarray, "image input"]] = []
+    for y in range(0, window.out_size[0] * window.stride[0], window.stride[0]):
+        for x in range(0, window.out_size[1] * window.stride[1], window.stride[1]):
+            part = padded[:, :, y : y + tall, x : x + wide]
+            found.append(part.transpose(0, 2, 3, 1).reshape(len(values), -1))
+    return np.stack(found, axis=1)
+
+
+def window_weights(
+    layer: DenseLayer, values: Integer[np.ndarray, "column input"], window: Window
+) -> Int64[np.ndarray, "column input"]:
+    """A layer's weights or signs with inputs numbered as in `patches`."""
+    weights = values.astype(np.int64)
+    if isinstance(layer, ConvLayer):
+        return weights
+    return weights.reshape(-1, window.channels, window.taps).transpose(0, 2, 1).reshape(weights.shape)
+
+
 def exact_sums(
-    values: Int8[np.ndarray, "image row"] | UInt8[np.ndarray, "image row"],
-    weights: Int8[np.ndarray, "column row"],
-) -> Int64[np.ndarray, "image column"]:
+    seen: Int64[np.ndarray, "image position input"], weights: Int64[np.ndarray, "column input"]
+) -> Int64[np.ndarray, "image position column"]:
     """The sums of products, in integers."""
-    return values.astype(np.int64) @ weights.astype(np.int64).T
+    return seen @ weights.T
 
 
 def minus_counts(
-    signs: Int8[np.ndarray, "image row"], weights: Int8[np.ndarray, "column row"], mapping: Mapping
-) -> Int64[np.ndarray, "image column array"]:
+    seen: Shaped[np.ndarray, "image position input"], weights: Shaped[np.ndarray, "column input"], mapping: Mapping
+) -> Int64[np.ndarray, "image position column array"]:
     """The number of rows whose product is -1, in every column of every sub-array."""
-    products = signs[:, None, :] * weights[None, :, :]
-    edges = np.arange(0, mapping.in_features, mapping.rows)
-    return np.add.reduceat((products < 0).astype(np.int64), edges, axis=2)
+    counts = np.zeros((*seen.shape[:2], len(weights), mapping.arrays), np.int64)
+    for array in range(mapping.arrays):
+        here = mapping.array == array
+        products = seen[:, :, None, here] * weights[:, here]
+        counts[..., array] = (products < 0).sum(axis=3)
+    return counts
 
 
 def draw_codes(
-    counts: Int64[np.ndarray, "image column array"],
-    readouts: list[Readout],
+    counts: Int64[np.ndarray, "image position column array"],
+    readouts: list[list[Readout | None]],
     keys: UInt64[np.ndarray, " image"],
-) -> Int64[np.ndarray, "image column array"]:
-    """Centroids of codes drawn from P(code | count); one readout for each sub-array."""
-    _, columns, arrays = counts.shape
-    counter = np.arange(arrays)[None, :] * columns + np.arange(columns)[:, None] + 1
-    words = mix(keys[:, None, None] + counter.astype(np.uint64) * GOLDEN)
-    codes = max(readout.codes for readout in readouts)
-    bits = np.uint64(slot_bits(codes))
-    slots = words >> (np.uint64(64) - bits)
-    fractions = (words << bits) >> np.uint64(32)
-    drawn = np.empty(counts.shape, np.int64)
-    for array, readout in enumerate(readouts):
-        entries = alias_entries(readout.probability, readout.centroid, codes)
-        entry = entries[counts[..., array], slots[..., array].astype(np.int64)]
-        own = fractions[..., array] < (entry & np.uint64(0xFFFFFFFF))
-        half = np.where(own, entry >> np.uint64(32), entry >> np.uint64(48))
-        drawn[..., array] = half.astype(np.uint16).view(np.int16)
+) -> Int64[np.ndarray, "image position column array"]:
+    """Centroids of codes drawn from P(code | count); a readout for each position and sub-array, None for no read."""
+    _, positions, columns, arrays = counts.shape
+    reads = np.arange(positions * arrays, dtype=np.uint64).reshape(positions, arrays)
+    words = column_words(read_keys(keys, reads), columns).transpose(0, 1, 3, 2)
+    codes = max(readout.codes for line in readouts for readout in line if readout is not None)
+    bits = np.uint32(slot_bits(codes))
+    slots, fractions = words >> (np.uint32(32) - bits), words << bits
+    drawn = np.zeros(counts.shape, np.int64)
+    for position, array in np.ndindex(positions, arrays):
+        readout = readouts[position][array]
+        if readout is not None:
+            at = np.s_[:, position, :, array]
+            entries = alias_entries(readout.probability, readout.centroid, codes)
+            entry = entries[counts[at], slots[at].astype(np.int64)]
+            own = fractions[at] < (entry & np.uint64(0xFFFFFFFF))
+            half = np.where(own, entry >> np.uint64(32), entry >> np.uint64(48))
+            drawn[at] = half.astype(np.uint16).view(np.int16)
     return drawn
 
 
 def read_sums(
-    signs: Int8[np.ndarray, "image row"],
-    layer: DenseLayer,
+    seen: Int64[np.ndarray, "image position input"],
+    weights: Int64[np.ndarray, "column input"],
+    mapping: Mapping,
     by_n_active: ByRows[int, Readout],
     mode: str,
     keys: UInt64[np.ndarray, " image"],
-    rows: int = DEFAULT_ROWS,
-) -> Int64[np.ndarray, "image column"]:
-    """The sums of what the readouts say, in fixed point."""
-    mapping = map_inputs(layer.in_features, rows)
-    counts = minus_counts(signs, layer.weights, mapping)
-    readouts = [by_n_active[int(n)] for n in mapping.n_active]
+) -> Int64[np.ndarray, "image position column"]:
+    """The sums of what the readouts say, in fixed point; the rows that are on are those whose input is not 0."""
+    counts = minus_counts(seen, weights, mapping)
+    on = np.stack([(seen[0] != 0)[:, mapping.array == a].sum(axis=1) for a in range(mapping.arrays)], axis=1)
+    readouts = [[by_n_active[int(n)] if n else None for n in line] for line in on]
     if mode == "iid":
-        return draw_codes(counts, readouts, keys).sum(axis=2)
+        return draw_codes(counts, readouts, keys).sum(axis=3)
     if mode != "nominal":
         raise InputError(f"mode must be ideal, nominal or iid, got {mode!r}")
-    read = [r.centroid[r.nominal[counts[..., array]]] for array, r in enumerate(readouts)]
-    return np.stack(read, axis=2).sum(axis=2)
+    read = np.zeros(counts.shape, np.int64)
+    for position, line in enumerate(readouts):
+        for array, readout in enumerate(line):
+            if readout is not None:
+                read[:, position, :, array] = readout.centroid[readout.nominal[counts[:, position, :, array]]]
+    return read.sum(axis=3)
+
+
+def pooled(values: Shaped[np.ndarray, "image column *map"], layer: DenseLayer, of: str) -> np.ndarray:
+    """The largest value of every window, where the layer pools these values."""
+    if not isinstance(layer, ConvLayer) or layer.pool is None or layer.pool.of != of:
+        return values
+    pool = layer.pool
+    lowest = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
+    (down, right), (tall, wide) = pool.padding, pool.size
+    border = [(0, 0), (0, 0), (down, down), (right, right)]
+    padded = np.pad(values, border, constant_values=values.dtype.type(lowest))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (tall, wide), axis=(2, 3))
+    return windows[:, :, :: pool.stride[0], :: pool.stride[1]].max(axis=(4, 5))
 
 
 def threshold_signs(
-    sums: Int64[np.ndarray, "image column"], layer: DenseLayer, fraction_bits: int
-) -> Int8[np.ndarray, "image column"]:
+    sums: Int64[np.ndarray, "image column *map"], layer: DenseLayer, fraction_bits: int
+) -> Int8[np.ndarray, "image column *map"]:
     """+1 where direction * sum >= direction * value."""
     assert isinstance(layer.output, Threshold)
-    direction = layer.output.direction.astype(np.int64)
-    value = fixed_point(layer.output, layer.batch_norm, fraction_bits)
-    on: Bool[np.ndarray, "image column"] = direction * sums >= direction * value
+    shape = (-1,) + (1,) * (sums.ndim - 2)
+    direction = layer.output.direction.astype(np.int64).reshape(shape)
+    value = fixed_point(layer.output, layer.batch_norm, fraction_bits).reshape(shape)
+    on: Bool[np.ndarray, "image column *map"] = direction * sums >= direction * value
     return np.where(on, np.int8(1), np.int8(-1))
+
+
+def residual_reals(
+    sums: Int64[np.ndarray, "image column *map"],
+    output: Residual,
+    fraction_bits: int,
+    shortcut: Float32[np.ndarray, "image column *map"] | None,
+) -> Float32[np.ndarray, "image column *map"]:
+    """hard_tanh(sum * scale + offset + shortcut), one float32 rounding an operation."""
+    shape = (-1,) + (1,) * (sums.ndim - 2)
+    mac = sums.astype(np.int32).astype(np.float32) / np.float32(2**fraction_bits)
+    reals = mac * output.scale.reshape(shape) + output.offset.reshape(shape)
+    if shortcut is not None:
+        reals = reals + shortcut
+    return np.clip(reals, np.float32(-1), np.float32(1)) if output.hard_tanh else reals
 
 
 def logits(last: LayerTrace, layer: DenseLayer) -> Float32[np.ndarray, "image logit"]:
     """The last layer's affine map of the sums in MAC units."""
     if not isinstance(layer.output, Affine):
         raise InputError("the last layer needs an affine output")
-    return layer.output.apply(last.sums.astype(np.float32) / np.float32(2**last.fraction_bits))
+    sums = last.sums.reshape(len(last.sums), -1)
+    return layer.output.apply(sums.astype(np.float32) / np.float32(2**last.fraction_bits))
+
+
+def _inputs(
+    network: Network, position: int, images: UInt8[np.ndarray, "image ..."], traces: list[LayerTrace]
+) -> Shaped[np.ndarray, "image channel height width"]:
+    window = network.window(position)
+    if position == 0:
+        values = images.astype(np.int64)
+        if network.pixel_threshold is not None:
+            values = np.where(values >= network.pixel_threshold, 1, -1)
+    else:
+        signs = traces[network.source(position)].signs
+        assert signs is not None
+        values = signs
+    if position == 0 and isinstance(network.layers[0], ConvLayer):
+        channels, height, width = window.in_shape
+        return values.reshape(len(images), height, width, channels).transpose(0, 3, 1, 2)
+    return values.reshape(len(images), *window.in_shape)
+
+
+def _finish(
+    layer: DenseLayer,
+    sums: Int64[np.ndarray, "image column *map"],
+    fraction_bits: int,
+    shortcut: Float32[np.ndarray, "image column *map"] | None,
+) -> LayerTrace:
+    sums = pooled(sums, layer, "sums")
+    kept = sums.astype(np.int32)
+    if isinstance(layer.output, Residual):
+        reals = pooled(residual_reals(sums, layer.output, fraction_bits, shortcut), layer, "outputs")
+        return LayerTrace(kept, fraction_bits, np.where(reals >= 0, np.int8(1), np.int8(-1)), reals)
+    if isinstance(layer.output, Affine):
+        return LayerTrace(kept, fraction_bits, None)
+    return LayerTrace(kept, fraction_bits, pooled(threshold_signs(sums, layer, fraction_bits), layer, "outputs"))

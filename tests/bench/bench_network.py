@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 
 from cosim.network import inference
+from cosim.network.blocks import read_sums
 from cosim.network.layers import Affine, DenseLayer, Network, Threshold
 from cosim.network.packing import pack_signs
-from cosim.network.program import MODES, Mode, prepare, read_sums
+from cosim.network.program import MODES, Mode, prepare
 from cosim.network.readout import Readout
 
 SIZES = (784, 1024, 1024, 10)
@@ -134,7 +135,7 @@ def test_one_partial_sum(benchmark, network: Network, mode: Mode):
     program = prepare(network, mode, readouts(network), seed=0)
     step = program.steps[1]
     rng = np.random.default_rng(2)
-    inputs = rng.integers(0, 2**64, (256, 16), dtype=np.uint64)
+    inputs = rng.integers(0, 2**64, (256, 1, 16), dtype=np.uint64)
     keys = rng.integers(0, 2**64, 256, dtype=np.uint64)
     read_sums(step, inputs, mode, keys)
     benchmark(read_sums, step, inputs, mode, keys)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from cosim.network.layers import Affine, BatchNorm, DenseLayer, Network, Threshold
-from cosim.network.mapping import map_inputs
+from cosim.network.layout import map_network
+from cosim.network.mapping import Order
 from cosim.network.packing import pack_signs
-from cosim.network.readout import Readout
+from cosim.network.readout import CENTROID_MAX, Readout
 
 
 def random_network(sizes: Sequence[int], rng: np.random.Generator) -> Network:
@@ -26,12 +27,12 @@ def random_images(images: int, network: Network, rng: np.random.Generator) -> np
 
 
 def random_readouts(
-    network: Network, rng: np.random.Generator, codes: int = 8, rows: int = 64
+    network: Network, rng: np.random.Generator, codes: int = 8, rows: int = 64, order: Order = "flat"
 ) -> dict[str, dict[int, Readout]]:
     """A readout of random tables for every layer and number of active rows."""
     return {
-        layer.name: {n: random_readout(n, codes, rng) for n in map_inputs(layer.in_features, rows).kinds}
-        for layer in network.binary_layers
+        name: {n: random_readout(n, codes, rng) for n in mapping.kinds}
+        for name, mapping in map_network(network, rows, order).items()
     }
 
 
@@ -39,7 +40,7 @@ def random_readout(n_active: int, codes: int, rng: np.random.Generator, fraction
     """Random probabilities (a fifth of them 0), nominal codes and centroids."""
     probability = rng.dirichlet(np.full(codes, 0.7), n_active + 1) * (rng.random((n_active + 1, codes)) < 0.8)
     probability[:, 0] += 1 - probability.sum(axis=1)
-    reach = n_active << fraction_bits
+    reach = min(n_active << fraction_bits, CENTROID_MAX)
     centroid = rng.integers(-reach, reach, codes, endpoint=True).astype(np.int32)
     nominal = rng.integers(0, codes, n_active + 1)
     return Readout(np.maximum(probability, 0), nominal, centroid, fraction_bits)

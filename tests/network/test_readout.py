@@ -5,8 +5,10 @@ import pytest
 from random_networks import random_network, random_readout, random_readouts
 
 from cosim.errors import InputError
+from cosim.network.layout import map_network
 from cosim.network.mapping import map_inputs
-from cosim.network.readout import Readout, check_readouts, exact_readout, read_tables
+from cosim.network.read_tables import read_tables
+from cosim.network.readout import Readout, check_readouts, exact_readout
 
 
 def make(**changes) -> Readout:
@@ -45,7 +47,7 @@ def test_readouts_must_fit_the_network():
     rng = np.random.default_rng(0)
     network = random_network((10, 70, 3), rng)
     good = random_readouts(network, rng)
-    check_readouts(network, good, rows=64)
+    check_readouts(network, good, map_network(network, 64))
     wrong = {
         "no readouts for this layer": {},
         "reads no partial sums": good | {"dense0": good["dense1"]},
@@ -56,14 +58,14 @@ def test_readouts_must_fit_the_network():
     }
     for message, readouts in wrong.items():
         with pytest.raises(InputError, match=message):
-            check_readouts(network, readouts, rows=64)
+            check_readouts(network, readouts, map_network(network, 64))
     with pytest.raises(InputError, match="no readout for 32 active rows"):
-        check_readouts(network, good, rows=32)
+        check_readouts(network, good, map_network(network, 32))
 
 
 def test_tables_of_different_numbers_of_rows_lie_one_after_the_other():
     mapping = map_inputs(70)
     tables = read_tables({64: exact_readout(64), 6: exact_readout(6)}, mapping)
-    assert tables.start.tolist() == [7, 0]
+    assert tables.start.tolist() == [[7, 0]]
     assert tables.nominal.tolist() == [*range(6, -7, -2), *range(64, -65, -2)]
     assert tables.alias.shape == (7 + 65, 128)

@@ -1,0 +1,170 @@
+"""Layers of binary weights, or of several bits: a dense one, and one that slides over a map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int8, Integer, UInt64
+
+from cosim.errors import InputError
+from cosim.network.outputs import Affine, BatchNorm, Residual, Threshold, expect_array
+from cosim.network.packing import padding_is_clear, unpack_signs, words_for
+from cosim.network.window import Pool, Window
+
+PIXEL_MAX = 255
+BITS_MAX = 15
+_SUM_LIMIT = 2**30
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseLayer:
+    """A fully connected layer with weights +1 and -1, or with integers made of several such bits.
+
+    A weight of several bits is the odd integer sum of 2**b * bit b, each bit +1 or -1 in a column of its own; the
+    columns' sums are read one by one, shifted and added. So b bits give -(2**b - 1) to 2**b - 1, and a real weight
+    of a first or last layer that is computed digitally is such an integer times the scale of the output.
+
+    After a map its inputs are numbered as torch flattens one: channel by channel, row by row.
+
+    Attributes:
+        name: Unique in its network.
+        input: "pixels": raw 8-bit pixels, summed digitally and exactly; "binary": +1 and -1, summed by the
+            circuit.
+        in_features: Number of inputs.
+        packed: Weights as bits, 1 is +1, least significant first, padding bits 0; (column, word). With several
+            bits a weight all columns of the lowest bit come first.
+        output: Threshold (a binary output), Residual (a real output, whose sign is the binary one) or Affine
+            (logits).
+        batch_norm: What `output` was folded from, if it is known.
+        source: Name of the earlier layer whose binary output this one takes; "" for the one before it.
+        weight_bits: Bits of one weight, 1 to 15.
+        digital: Whether binary inputs are summed digitally and exactly too, not by the circuit.
+    """
+
+    name: str
+    input: Literal["pixels", "binary"]
+    in_features: int
+    packed: UInt64[np.ndarray, "column word"]
+    output: Threshold | Affine | Residual
+    batch_norm: BatchNorm | None = None
+    source: str = ""
+    weight_bits: int = 1
+    digital: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that do not fit, padding bits that are set and unknown kinds.
+
+        Raises:
+            InputError: With the layer's name as the place.
+        """
+        try:
+            self._check()
+        except InputError as error:
+            raise InputError(error.message, place=f"layer {self.name}", hint=error.hint) from None
+
+    @property
+    def out_features(self) -> int:
+        """The number of outputs."""
+        return self.packed.shape[0] // self.weight_bits
+
+    @property
+    def columns(self) -> int:
+        """The number of columns: as many as outputs for each bit of a weight."""
+        return self.packed.shape[0]
+
+    @property
+    def reads_circuit(self) -> bool:
+        """Whether its partial sums are read from sub-arrays."""
+        return self.input == "binary" and not self.digital
+
+    @property
+    def out_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the output."""
+        return self.out_features, 1, 1
+
+    @property
+    def sums_size(self) -> tuple[int, int]:
+        """Height and width of the sums that batch norm or threshold take: after a pooling of the sums."""
+        return 1, 1
+
+    @property
+    def signs(self) -> Int8[np.ndarray, "column row"]:
+        """What every column holds, as +1 and -1."""
+        return unpack_signs(self.packed, self.in_features)
+
+    @property
+    def weights(self) -> Integer[np.ndarray, "output row"]:
+        """The weights: +1 and -1, or integers where they have several bits."""
+        if self.weight_bits == 1:
+            return self.signs
+        by_bit = self.signs.reshape(self.weight_bits, -1, self.in_features).astype(np.int32)
+        return (by_bit << np.arange(self.weight_bits, dtype=np.int32)[:, None, None]).sum(axis=0, dtype=np.int32)
+
+    @property
+    def reach(self) -> int:
+        """The largest magnitude of an exact sum."""
+        return self.in_features * (PIXEL_MAX if self.input == "pixels" else 1) * (2**self.weight_bits - 1)
+
+    def _check(self) -> None:
+        if self.input not in ("pixels", "binary"):
+            raise InputError(f'input must be "pixels" or "binary", got {self.input!r}')
+        if not 1 <= self.weight_bits <= BITS_MAX:
+            raise InputError(f"weight_bits must be 1 to {BITS_MAX}, got {self.weight_bits}")
+        if self.digital and self.input == "pixels":
+            raise InputError("a layer of pixels is digital as it is, digital is for binary inputs")
+        if self.in_features < 1 or 2 * self.reach > _SUM_LIMIT:
+            raise InputError(f"in_features must be positive and sums below 2**29, got {self.in_features}")
+        columns = self.packed.shape[0] if self.packed.ndim else 0
+        expect_array("packed", self.packed, np.uint64, (columns, words_for(self.in_features)))
+        if not padding_is_clear(self.packed, self.in_features):
+            raise InputError(f"padding bits after input {self.in_features} of packed weights must be 0")
+        if columns % self.weight_bits:
+            raise InputError(f"{columns} columns are no multiple of {self.weight_bits} bits a weight")
+        norm = None if self.batch_norm is None else self.batch_norm.gamma
+        folded = self.output.value if isinstance(self.output, Threshold) else self.output.scale
+        for name, values in (("output", folded), ("batch norm", norm)):
+            if values is not None and len(values) != self.out_features:
+                raise InputError(f"{name} has {len(values)} columns, the weights have {self.out_features}")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ConvLayer(DenseLayer):
+    """A convolution with weights +1 and -1: a dense layer applied at every position of a window.
+
+    Its inputs are numbered as in `Window`: kernel position first, then channel.
+
+    Attributes:
+        window: Where the inputs lie; `in_features` is the window's.
+        pool: Max pooling of the sums or of the outputs, if there is any.
+    """
+
+    window: Window
+    pool: Pool | None = None
+
+    @property
+    def out_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the output, after the pooling."""
+        size = self.window.out_size
+        return self.out_features, *(size if self.pool is None else self.pool.window(*size).out_size)
+
+    @property
+    def sums_size(self) -> tuple[int, int]:
+        """Height and width of the sums that batch norm or threshold take: after a pooling of the sums."""
+        before = self.pool is None or self.pool.of == "outputs"
+        return self.window.out_size if before else self.out_shape[1:]
+
+    def _check(self) -> None:
+        DenseLayer._check(self)
+        if self.in_features != self.window.in_features:
+            raise InputError(
+                f"in_features is {self.in_features}, but a window of {self.window.kernel} over "
+                f"{self.window.channels} channels has {self.window.in_features} inputs"
+            )
+        if self.input == "pixels" and self.window.pad_value != 0:
+            raise InputError(f"pixels are padded with 0, got pad_value {self.window.pad_value}")
+        if self.pool is not None:
+            if isinstance(self.output, Affine) and self.pool.of == "outputs":
+                raise InputError("a layer with an affine output pools its sums, not its outputs")
+            self.pool.window(*self.window.out_size)  # Refuses a pooling larger than the map.

@@ -1,0 +1,178 @@
+"""One block of images sent through a network, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64, Shaped, UInt8, UInt64
+
+from cosim.network import kernels, map_kernels
+from cosim.network.counter import image_keys
+from cosim.network.layers import Residual
+from cosim.network.packing import aligned, words_for
+from cosim.network.program import Mode, Program, Step
+
+_AT_ONCE = 512  # Columns whose codes are drawn in one go: they fit in the first-level cache.
+_NO_SHORTCUT = np.empty((0, 0), np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """What one layer made of one block.
+
+    Attributes:
+        inputs: The map that it took, None where it took pixels.
+        sums: Sums over sub-arrays in fixed point, after a pooling of the sums, (image, place, column).
+        reals: Real outputs after the shortcut and the pooling, where the layer has such.
+        maps: Binary outputs after the pooling; None for logits.
+    """
+
+    inputs: UInt64[np.ndarray, "image pixel word"] | None
+    sums: Int32[np.ndarray, "image place column"]
+    reals: Float32[np.ndarray, "image place column"] | None
+    maps: UInt64[np.ndarray, "image place word"] | None
+
+
+def run_block(program: Program, images: UInt8[np.ndarray, "image value"], first_image: int) -> Iterator[Output]:
+    """The output of every layer; those that no later layer takes are not held."""
+    numbers = np.arange(first_image, first_image + len(images), dtype=np.uint64)
+    held: dict[int, Output] = {}
+    last_use = {each: step.position for step in program.steps for each in (step.source, step.shortcut)}
+    for step in program.steps:
+        keys = image_keys(program.seed, step.position, numbers)
+        inputs = None
+        if step.layer.input == "pixels":
+            sums = pixel_sums(step, images)
+        else:
+            inputs = held[step.source].maps if step.source in held else _binary_images(program, images)
+            assert inputs is not None  # Network has checked it.
+            sums = read_sums(step, inputs, program.mode, keys)
+        shortcut = None if step.shortcut is None else held[step.shortcut].reals
+        sums = _added_up(sums, step.layer.weight_bits)
+        output = _finish(step, inputs, sums.reshape(len(images), -1, sums.shape[1]), shortcut)
+        held[step.position] = output
+        held = {each: kept for each, kept in held.items() if last_use.get(each, -1) > step.position}
+        yield output
+
+
+def block_logits(
+    program: Program, images: UInt8[np.ndarray, "image value"], first_image: int
+) -> Float32[np.ndarray, "image logit"]:
+    """Logits of images that fit in memory at once."""
+    *_, last = run_block(program, images, first_image)
+    scale = np.float32(2 ** program.steps[-1].fraction_bits)
+    return program.output.apply(last.sums[:, 0].astype(np.float32) / scale)
+
+
+def pixel_sums(step: Step, images: UInt8[np.ndarray, "image value"]) -> Int32[np.ndarray, "patch column"]:
+    """Exact sums of pixels times weights."""
+    window, weights = step.layout.mapping.window, step.layout.weights
+    patches = images
+    if window.positions > 1 or window.taps > 1:
+        patches = np.empty((len(images) * window.positions, window.in_features), np.uint8)
+        map_kernels.gather_pixels(images, step.layout.pixels, window.channels, patches)
+    planes = np.empty((len(patches), len(weights), 8), np.uint64)
+    totals = np.empty(len(patches), np.int32)
+    sums = np.empty((len(patches), weights.shape[1]), np.int32)
+    map_kernels.pixel_planes(patches, planes, totals)
+    map_kernels.pixel_sums(planes, totals, weights, sums)
+    return sums
+
+
+def read_sums(
+    step: Step, maps: UInt64[np.ndarray, "image pixel word"], mode: Mode, keys: UInt64[np.ndarray, " image"]
+) -> Int32[np.ndarray, "patch column"]:
+    """Sums over sub-arrays of what is read from each."""
+    layout, tables = step.layout, step.tables
+    mapping = layout.mapping
+    lines = layout.lines(maps)
+    columns = layout.weights.shape[1]
+    sums = aligned((len(lines), columns), np.int32)
+    common = (lines, mapping.kind, layout.active, layout.weights)
+    if tables is None:
+        kernels.ideal_sums(*common, sums)
+    elif mode == "iid":
+        at_once = (max(1, _AT_ONCE // columns), columns)
+        work = [aligned(at_once, dtype) for dtype in (np.uint32, np.uint32, np.uint64)]
+        kernels.iid_sums(*common, mapping.words, tables.start, tables.alias, keys, sums, *work)
+    elif tables.stairs is None:
+        kernels.nominal_sums(*common, mapping.words, tables.start, tables.nominal, sums)
+    else:
+        stairs = tables.stairs
+        kernels.nominal_stairs(*common, mapping.words, stairs.table, stairs.bottom, stairs.step, stairs.rise, sums)
+    return sums
+
+
+def _added_up(sums: Int32[np.ndarray, "patch column"], bits: int) -> Int32[np.ndarray, "patch output"]:
+    """The columns of the bits of a weight, each worth twice the one before it."""
+    by_bit = sums.reshape(len(sums), bits, -1)
+    total = by_bit[:, 0]
+    for bit in range(1, bits):
+        total = total + (by_bit[:, bit] << np.int32(bit))
+    return total
+
+
+def _binary_images(
+    program: Program, images: UInt8[np.ndarray, "image value"]
+) -> UInt64[np.ndarray, "image pixel word"]:
+    """The image as a map of signs, one map of one pixel where the first layer is dense."""
+    channels = program.steps[0].layout.mapping.window.channels
+    maps = np.empty((len(images), images.shape[1] // channels, words_for(channels)), np.uint64)
+    threshold = program.network.pixel_threshold
+    assert threshold is not None  # Network has checked it.
+    map_kernels.pack_pixels(images, channels, threshold, maps)
+    return maps
+
+
+def _finish(
+    step: Step,
+    inputs: UInt64[np.ndarray, "image pixel word"] | None,
+    sums: Int32[np.ndarray, "image position column"],
+    shortcut: Float32[np.ndarray, "image place column"] | None,
+) -> Output:
+    """What follows the sums: pooling, threshold or batch norm and shortcut, sign, pooling."""
+    pooled = _pooled(map_kernels.pool_sums, sums, step.pool_of_sums)
+    if isinstance(step.layer.output, Residual):
+        reals = _reals(step.layer.output, pooled, shortcut, step.fraction_bits)
+        reals = _pooled(map_kernels.pool_reals, reals, step.pool_of_outputs)
+        maps = _empty_maps(reals)
+        map_kernels.signs_of(_patches(reals), _patches(maps))
+        return Output(inputs, pooled, reals, maps)
+    if step.bounds is None:
+        return Output(inputs, pooled, None, None)
+    maps = _empty_maps(pooled)
+    map_kernels.binarize(_patches(pooled), step.bounds.low, step.bounds.high, _patches(maps))
+    return Output(inputs, pooled, None, _pooled(map_kernels.pool_bits, maps, step.pool_of_outputs))
+
+
+def _reals(
+    output: Residual,
+    sums: Int32[np.ndarray, "image place column"],
+    shortcut: Float32[np.ndarray, "image place column"] | None,
+    fraction_bits: int,
+) -> Float32[np.ndarray, "image place column"]:
+    reals = np.empty(sums.shape, np.float32)
+    added = _NO_SHORTCUT if shortcut is None else _patches(shortcut)
+    unit = np.float32(2.0**-fraction_bits)
+    map_kernels.residual(_patches(sums), unit, output.scale, output.offset, added, output.hard_tanh, _patches(reals))
+    return reals
+
+
+def _pooled(pool: Callable[..., None], values: np.ndarray, pixels: Int64[np.ndarray, "place tap"] | None) -> np.ndarray:
+    """The largest value of every window; the values themselves where there is no pooling."""
+    if pixels is None:
+        return values
+    pooled = np.empty((len(values), len(pixels), values.shape[2]), values.dtype)
+    pool(values, pixels, pooled)
+    return pooled
+
+
+def _empty_maps(values: Shaped[np.ndarray, "image place column"]) -> UInt64[np.ndarray, "image place word"]:
+    return np.empty((*values.shape[:2], words_for(values.shape[2])), np.uint64)
+
+
+def _patches(values: np.ndarray) -> np.ndarray:
+    """The places of all images one after the other."""
+    return values.reshape(-1, values.shape[2])

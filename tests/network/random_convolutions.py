@@ -1,0 +1,157 @@
+"""Random convolutional networks: odd channels, kernels, strides, paddings, poolings, shortcuts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cosim.network.layers import (
+    Affine,
+    BatchNorm,
+    ConvLayer,
+    DenseLayer,
+    Network,
+    Pool,
+    Residual,
+    Threshold,
+    Window,
+)
+from cosim.network.packing import pack_signs
+
+Shape = tuple[int, int, int]
+
+
+def random_conv_network(rng: np.random.Generator, *, binary_images: bool = False, most: int = 40) -> Network:
+    """One to three convolutions, perhaps a residual block, then one or two dense layers."""
+    shape: Shape = (int(rng.integers(1, 4)), int(rng.integers(3, 9)), int(rng.integers(3, 9)))
+    builder = Builder(rng, shape, most, "binary" if binary_images else "pixels")
+    for _ in range(int(rng.integers(1, 4))):
+        builder.convolution()
+    if rng.random() < 0.6:
+        builder.block()
+    if rng.random() < 0.5:
+        builder.dense(int(rng.integers(1, most)), last=False)
+    builder.dense(3, last=True)
+    threshold = int(rng.integers(1, 256)) if binary_images else None
+    image_shape = shape[1:] if shape[0] == 1 and rng.random() < 0.5 else (*shape[1:], shape[0])
+    return Network("conv", tuple(builder.layers), 3, image_shape, {"seed": "none"}, threshold)
+
+
+def one_convolution(channels: int, columns: int, pad_value: int = 0, kernel: int = 3, pixels: bool = False) -> Network:
+    """A convolution over 6x6 pixels that keeps the size, and a dense layer of two logits."""
+    window = Window((channels, 6, 6), (kernel, kernel), padding=(kernel // 2, kernel // 2), pad_value=pad_value)
+    rng = np.random.default_rng(0)
+    packed = pack_signs(random_signs(rng, columns, window.in_features))
+    output = Threshold(np.zeros(columns, "i4"), np.ones(columns, "i1"))
+    first = ConvLayer("conv", "pixels" if pixels else "binary", window.in_features, packed, output, window=window)
+    packed = pack_signs(random_signs(rng, 2, columns * 36))
+    last = DenseLayer("last", "binary", columns * 36, packed, Affine(np.ones(2, "f4"), np.ones(2, "f4")))
+    return Network("conv", (first, last), 2, (6, 6, channels), {}, None if pixels else 128)
+
+
+def random_signs(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """+1 and -1."""
+    return rng.choice(np.array([-1, 1], np.int8), shape)
+
+
+@dataclass
+class Builder:
+    """Layers added one after the other; `shape` is that of the last one's output."""
+
+    rng: np.random.Generator
+    shape: Shape
+    most: int
+    input: str
+    layers: list[DenseLayer] = field(default_factory=list)
+
+    def convolution(self, real: bool | None = None) -> None:
+        """A convolution with a threshold or a real output."""
+        rng = self.rng
+        window = self._window()
+        columns = int(rng.integers(1, self.most))
+        pool = self._pool(window.out_size) if rng.random() < 0.5 else None
+        real = rng.random() < 0.3 if real is None else real
+        output = self._residual(columns, window.in_features) if real else self._threshold(columns, window.in_features)
+        self._add(window, columns, output, pool)
+
+    def block(self) -> None:
+        """A stream, then a convolution of its signs to which it is added, through a 1x1 convolution or as it is."""
+        rng = self.rng
+        self.convolution(real=True)
+        stream = self.layers[-1].name
+        columns, shortcut = self.shape[0], stream
+        before = self.shape
+        if rng.random() < 0.5:
+            columns = int(rng.integers(1, self.most))
+            one = Window(before, (1, 1))
+            self._add(one, columns, self._residual(columns, one.in_features), None)
+            shortcut, self.shape = self.layers[-1].name, before
+        window = Window(before, (3, 3), (1, 1), (1, 1), self._pad())
+        output = self._residual(columns, window.in_features, shortcut)
+        self._add(window, columns, output, None, source=stream)
+
+    def dense(self, columns: int, *, last: bool) -> None:
+        """A dense layer; the last one gives logits."""
+        rng, inputs = self.rng, int(np.prod(self.shape))
+        output = self._threshold(columns, inputs)
+        if last:
+            output = Affine(rng.normal(1, 0.3, columns).astype("f4"), rng.normal(0, 2, columns).astype("f4"))
+        bits = self._bits()
+        packed = pack_signs(random_signs(rng, bits * columns, inputs))
+        about = {"weight_bits": bits, "digital": bool(rng.random() < 0.3)}
+        self.layers.append(DenseLayer(f"dense{len(self.layers)}", "binary", inputs, packed, output, **about))
+        self.shape = (columns, 1, 1)
+
+    def _add(
+        self, window: Window, columns: int, output: Threshold | Residual, pool: Pool | None, source: str = ""
+    ) -> None:
+        kind = "binary" if self.layers else self.input
+        bits = self._bits()
+        packed = pack_signs(random_signs(self.rng, bits * columns, window.in_features))
+        name = f"conv{len(self.layers)}"
+        norm = self._norm(columns) if isinstance(output, Threshold) and self.rng.random() < 0.5 else None
+        about = {"batch_norm": norm, "source": source, "window": window, "pool": pool, "weight_bits": bits}
+        about["digital"] = kind == "binary" and bool(self.rng.random() < 0.3)
+        self.layers.append(ConvLayer(name, kind, window.in_features, packed, output, **about))
+        self.shape = self.layers[-1].out_shape
+
+    def _window(self) -> Window:
+        rng = self.rng
+        kernel = tuple(int(rng.integers(1, min(size, 4) + 1)) for size in self.shape[1:])
+        stride = tuple(int(each) for each in rng.integers(1, 3, 2))
+        padding = tuple(int(rng.integers(0, size)) for size in kernel)
+        pad = 0 if not self.layers and self.input == "pixels" else self._pad()
+        return Window(self.shape, kernel, stride, padding, pad)
+
+    def _bits(self) -> int:
+        return int(self.rng.choice([1, 1, 1, 2, 4]))
+
+    def _pad(self) -> int:
+        return int(self.rng.integers(-1, 2))
+
+    def _pool(self, size: tuple[int, int]) -> Pool:
+        rng = self.rng
+        window = tuple(int(rng.integers(1, min(each, 3) + 1)) for each in size)
+        stride = tuple(int(each) for each in rng.integers(1, 3, 2))
+        padding = tuple(int(rng.integers(0, each // 2 + 1)) for each in window)
+        return Pool(window, stride, padding, "sums" if rng.random() < 0.5 else "outputs")
+
+    def _scale(self, inputs: int) -> float:
+        return float(np.sqrt(inputs)) * (150 if not self.layers and self.input == "pixels" else 1)
+
+    def _threshold(self, columns: int, inputs: int) -> Threshold:
+        value = self.rng.normal(0, self._scale(inputs) / 2, columns).round().astype(np.int32)
+        return Threshold(value, self.rng.choice(np.array([-1, 0, 1], np.int8), columns, p=[0.3, 0.1, 0.6]))
+
+    def _residual(self, columns: int, inputs: int, shortcut: str = "") -> Residual:
+        scale = self.rng.normal(0, 1 / self._scale(inputs), columns).astype("f4")
+        offset = self.rng.normal(0, 0.5, columns).astype("f4")
+        if self.rng.random() < 0.5:  # On a coarse grid, where zeros and ties with the clipping occur.
+            scale = np.where(scale < 0, np.float32(-0.25), np.float32(0.25))
+            offset = np.round(offset * 4) / np.float32(4)
+        return Residual(scale, offset, shortcut, bool(self.rng.random() < 0.5))
+
+    def _norm(self, columns: int) -> BatchNorm:
+        moments = [self.rng.normal(1, 0.3, columns).astype("f4") for _ in range(3)]
+        return BatchNorm(*moments, self.rng.uniform(0.5, 2, columns).astype("f4"), 1e-5)

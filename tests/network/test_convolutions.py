@@ -1,0 +1,159 @@
+"""Convolutions: kernels against their NumPy twins, and both against torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_convolutions import random_conv_network
+from random_networks import random_images, random_readouts
+from torch.nn import functional
+
+from cosim.network import inference, reference
+from cosim.network.inference import forward, partial_sum_histogram, partial_sums_per_image
+from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Threshold
+from cosim.network.layout import map_network
+from cosim.network.mapping import ORDERS, Order
+from cosim.network.program import MODES, Mode
+from cosim.network.readout import exact_readout
+
+SEEDS = st.integers(0, 2**32)
+ROWS = st.sampled_from([64, 64, 128, 256, 16, 100, 7])
+
+
+@settings(deadline=None, max_examples=60)
+@given(SEEDS, st.sampled_from(MODES), st.integers(2, 40), ROWS, st.sampled_from(ORDERS), st.booleans())
+def test_kernels_equal_their_twins(seed: int, mode: Mode, codes: int, rows: int, order: Order, binary_images: bool):
+    rng = np.random.default_rng(seed)
+    network = random_conv_network(rng, binary_images=binary_images)
+    images = random_images(3, network, rng)
+    options = {
+        "mode": mode,
+        "readouts": random_readouts(network, rng, codes, rows, order),
+        "seed": seed,
+        "first_image": int(rng.integers(0, 2**40)),
+        "rows": rows,
+        "order": order,
+    }
+    slow_logits, slow = reference.trace(network, images, **options)
+    fast = inference.trace(network, images, **options)
+    for expected, got in zip(slow, fast, strict=True):
+        np.testing.assert_array_equal(got.sums, expected.sums)
+        assert got.fraction_bits == expected.fraction_bits
+        for name in ("signs", "reals"):
+            one, other = getattr(got, name), getattr(expected, name)
+            assert (one is None) == (other is None)
+            if one is not None:
+                assert one.dtype == other.dtype
+                np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(forward(network, images, **options), slow_logits)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SEEDS, st.booleans())
+def test_ideal_is_the_torch_network(seed: int, binary_images: bool):
+    rng = np.random.default_rng(seed)
+    network = random_conv_network(rng, binary_images=binary_images)
+    images = random_images(3, network, rng)
+    expected = torch_forward(network, images)
+    for layer, sums, real, got in zip(
+        network.layers, *expected, inference.trace(network, images, mode="ideal"), strict=True
+    ):
+        np.testing.assert_array_equal(got.sums, sums, err_msg=layer.name)
+        if got.reals is not None:
+            np.testing.assert_array_equal(got.reals.view(np.uint32), real.view(np.uint32), err_msg=layer.name)
+    np.testing.assert_array_equal(
+        forward(network, images, mode="ideal").view(np.uint32), expected[1][-1].view(np.uint32)
+    )
+
+
+def torch_forward(network: Network, images: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Sums and real outputs (logits at the end) of every layer, from torch's float32 convolutions and poolings."""
+    channels, height, width = network.map_shape
+    colours = images.reshape(-1, height, width, channels)
+    values = torch.from_numpy(colours.transpose(0, 3, 1, 2).astype(np.float32))
+    if network.pixel_threshold is not None:
+        values = torch.where(values >= network.pixel_threshold, 1.0, -1.0)
+    signs: dict[str, torch.Tensor] = {"": values}
+    reals: dict[str, torch.Tensor] = {}
+    all_sums: list[np.ndarray] = []
+    for layer in network.layers:
+        sums = torch_sums(layer, signs[layer.source])
+        pool = layer.pool if isinstance(layer, ConvLayer) else None
+        if pool is not None and pool.of == "sums":
+            sums = functional.max_pool2d(sums, pool.size, pool.stride, pool.padding)
+        real = torch_output(layer, sums, reals)
+        if pool is not None and pool.of == "outputs":
+            real = functional.max_pool2d(real, pool.size, pool.stride, pool.padding)
+        reals[layer.name] = real
+        signs[layer.name] = signs[""] = torch.where(real >= 0, 1.0, -1.0)
+        all_sums.append(sums.numpy())
+    return all_sums, [real.numpy() for real in reals.values()]
+
+
+def torch_sums(layer: DenseLayer, values: torch.Tensor) -> torch.Tensor:
+    weights = torch.from_numpy(layer.weights.astype(np.float32))
+    if not isinstance(layer, ConvLayer):
+        return values.flatten(1) @ weights.T
+    window = layer.window
+    # oneDNN's float32 convolution reads beyond a kernel of one channel that is strided as channels last (torch 2.13).
+    kernels = weights.reshape(-1, *window.kernel, window.channels).permute(0, 3, 1, 2)
+    kernels = kernels.clone(memory_format=torch.contiguous_format)
+    (down, right) = window.padding
+    padded = functional.pad(values, (right, right, down, down), value=float(window.pad_value))
+    return functional.conv2d(padded, kernels, stride=window.stride)
+
+
+def torch_output(layer: DenseLayer, sums: torch.Tensor, reals: dict[str, torch.Tensor]) -> torch.Tensor:
+    def column(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.float32)).reshape(-1, *(1,) * (sums.ndim - 2))
+
+    output = layer.output
+    if isinstance(output, Threshold):
+        on = column(output.direction) * sums >= column(output.direction.astype(np.int64) * output.value)
+        return torch.where(on, 1.0, -1.0)
+    real = sums * column(output.scale) + column(output.offset)
+    if isinstance(output, Affine):
+        return real
+    real = real + reals[output.shortcut] if output.shortcut else real
+    return functional.hardtanh(real) if output.hard_tanh else real
+
+
+@settings(deadline=None, max_examples=30)
+@given(SEEDS, ROWS, st.sampled_from(ORDERS))
+def test_with_one_code_a_count_every_mode_is_ideal(seed: int, rows: int, order: Order):
+    """Zero padding decoded with a wrong number of active rows would show here."""
+    rng = np.random.default_rng(seed)
+    network = random_conv_network(rng)
+    images = random_images(3, network, rng)
+    mappings = map_network(network, rows, order)
+    readouts = {name: {n: exact_readout(n) for n in mapping.kinds} for name, mapping in mappings.items()}
+    ideal = forward(network, images, mode="ideal")
+    for mode in ("nominal", "iid"):
+        read = forward(network, images, mode=mode, readouts=readouts, rows=rows, order=order)
+        np.testing.assert_array_equal(read, ideal)
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS, ROWS, st.sampled_from(ORDERS))
+def test_histograms_count_every_partial_sum(seed: int, rows: int, order: Order):
+    rng = np.random.default_rng(seed)
+    network = random_conv_network(rng)
+    images = random_images(3, network, rng)
+    found = partial_sum_histogram(network, images, rows=rows, order=order)
+    steps = reference.trace(network, images, "ideal")[1]
+    total = 0
+    for position, layer in enumerate(network.layers):
+        if layer.reads_circuit:
+            window, mapping = network.window(position), map_network(network, rows, order)[layer.name]
+            signs = steps[network.source(position)].signs.reshape(3, *window.in_shape)
+            seen = reference.patches(signs, window)
+            counts = reference.minus_counts(seen, reference.window_weights(layer, layer.signs, window), mapping)
+            on = np.stack([(seen[0] != 0)[:, mapping.array == a].sum(axis=1) for a in range(mapping.arrays)], axis=1)
+            assert set(found[layer.name]) == set(np.unique(on).tolist()) - {0}
+            for n, histogram in found[layer.name].items():
+                here = np.broadcast_to((on == n)[:, None, :], counts.shape[1:])
+                np.testing.assert_array_equal(histogram, np.bincount(counts[:, here].ravel(), minlength=n + 1))
+                total += int(histogram.sum())
+    assert total == 3 * partial_sums_per_image(network, rows, order)
