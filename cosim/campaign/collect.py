@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from filelock import FileLock, Timeout
 
+from cosim.campaign.design import BATCH, batch_of
 from cosim.campaign.points import ColumnPoint, Point, circuit_of, points_of
 from cosim.campaign.prepare import Prepared, pairs_of, prepare, prepared
 from cosim.campaign.recipe import Campaign
@@ -109,9 +109,10 @@ def plan(campaign: Campaign, engine_version: str, ready: Sequence[Prepared] | No
         if isinstance(point, ColumnPoint) and recipe.column.level == "L2":
             fast = None if ready is None else ready[point.operating].level.fast_at((point.n_minus, point.n_plus))
             if fast is None:
-                point = replace(point, samples=min(point.samples, recipe.column.samples_l0 or SAMPLES_L0))
+                samples = min(point.samples, recipe.column.samples_l0 or SAMPLES_L0)
+                point = replace(point, samples=samples, batch=batch_of(samples, BATCH))
             else:
-                point = replace(point, batch=math.gcd(point.samples, FAST_BATCH))
+                point = replace(point, batch=batch_of(point.samples, FAST_BATCH))
                 size = point.batch if recipe.sampling.stops and point.method != "random" else FAST_TASK_SAMPLES
         run = (recipe.engine, recipe.timeout_s, engine_version, fast)
         first = Task(point, "", recipe.seed, 0, 0, *run)

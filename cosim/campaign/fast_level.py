@@ -145,7 +145,11 @@ def level_of(content: hdf5.Content) -> FastLevel:
         about = content.attributes
         table = json.loads(str(about["l2_table"]))
         good = {(int(row["n_minus"]), int(row["n_plus"])): bool(row["good"]) for row in table}
-        figures = {name: value for name, value in about.items() if name.startswith("l2_") and name != "l2_table"}
+        figures: dict[str, Any] = {
+            name: value
+            for name, value in about.items()
+            if name.startswith("l2_") and name != "l2_table" and value == value  # no NaN: JSON knows none
+        }
         figures["l2_table"] = table
         fast = from_content(content) if about["level"] == "L2" else None
     except (KeyError, ValueError, TypeError) as error:
@@ -210,7 +214,7 @@ def _judged(table: list[dict[str, Any]], bound_v: float) -> dict[str, str | int 
         reason = f"the fast column misses its bound of {1e3 * bound_v:.3g} mV at {where} rows on BL+BLB"
     level = "L0" if lost or not good else "L2"
     figures: dict[str, str | int | float] = {"level": level, "l2_table": json.dumps(table)}
-    figures |= {"l2_bound_mv": round(1e3 * bound_v, 6), "l2_draws": CHECK_DRAWS}
+    figures |= {"l2_draws": CHECK_DRAWS} | ({"l2_bound_mv": round(1e3 * bound_v, 6)} if np.isfinite(bound_v) else {})
     figures |= {"l2_reason": reason} if reason else {}
     for name in ("bias_mv", "rms_mv", "mean_counts", "sigma_percent"):
         values = [abs(v) for row in (good if level == "L2" else table) for v in row.get(name, ()) if v is not None]

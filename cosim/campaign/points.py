@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int8
 
 from cosim.campaign.controls import column_controls
-from cosim.campaign.design import BATCH, Method, canonical_order, generator_of, standard_shifts
+from cosim.campaign.design import BATCH, Method, batch_of, canonical_order, generator_of, standard_shifts
 from cosim.campaign.places import at_key
 from cosim.campaign.recipe import Campaign, ComparatorRecipe
 from cosim.campaign.sensitivity import TOLERANCE_V, step_of
@@ -295,7 +295,8 @@ def _column_points(campaign: Campaign, bench: ColumnBench, index: int, at: str) 
     column = campaign.recipe.column
     counts = [*column.counts, *((off.n_minus, off.n_plus) for off in column.rows_off)]
     method = campaign.recipe.sampling.method
-    return [ColumnPoint(bench, minus, plus, column.samples, index, at, method) for minus, plus in counts]
+    batch = batch_of(column.samples, BATCH)
+    return [ColumnPoint(bench, minus, plus, column.samples, index, at, method, batch) for minus, plus in counts]
 
 
 def _comparator_points(campaign: Campaign, point: OperatingPoint, index: int, at: str) -> list[ComparatorPoint]:
@@ -324,7 +325,8 @@ def _comparator_point(
         level = {"reference_v": level_v} | ({} if common_mode_v is None else {"common_mode_v": common_mode_v})
     bench = comparator_bench(campaign.amplifiers[recipe.amplifier], campaign.process, point.corner, **level)
     about = (recipe.amplifier, recipe.sensing, level_v, recipe.range_v, recipe.tolerance_v, recipe.samples)
-    return ComparatorPoint(bench, *about, index, at, campaign.recipe.sampling.method)
+    how = (campaign.recipe.sampling.method, batch_of(recipe.samples, BATCH))
+    return ComparatorPoint(bench, *about, index, at, *how)
 
 
 def _perturbed(drawn: ComparatorPoint) -> ComparatorPoint:

@@ -192,7 +192,8 @@ def load_campaign(name_or_path: str | Path, *, cell: str | Path | None = None) -
         UnsafeError: A netlist holds what could run code.
     """
     path = Path(name_or_path)
-    if path.is_dir():
+    # A run's folder may have its recipe's name; a folder with a recipe of its own comes before a built-in one.
+    if path.is_dir() and ((path / "recipe.toml").is_file() or not _is_built_in(str(name_or_path))):
         path = path / "recipe.toml"
         if not path.is_file():
             raise InputError(
@@ -212,6 +213,10 @@ def load_campaign(name_or_path: str | Path, *, cell: str | Path | None = None) -
     campaign = Campaign(recipe=recipe, text=text, place=str(path), cell=loaded, process=process)
     _check_operating_points(campaign)
     return replace(campaign, amplifiers=_amplifiers(recipe, path))
+
+
+def _is_built_in(name: str) -> bool:
+    return "/" not in name and (resources.data_folder("characterization") / f"{name}.toml").is_file()
 
 
 def named_in(recipe: Path, name: str) -> str | Path:

@@ -173,8 +173,10 @@ def signal_moments(parts: Sequence[Samples]) -> dict[str, Moments]:
     table = {name: values[good] for name, values in table.items()}
     batch = batches_of(table["sample"], point.batch, point.method)
     bl, blb = table["control_bl"].astype(float), table["control_blb"].astype(float)
-    found = {"bl": moments(table["bl_v"], bl, batch)}
-    if np.isfinite(table["blb_v"]).all():
+    two = np.isfinite(table["blb_v"]).all()
+    # Rows of either sign move the line of a column that has one.
+    found = {"bl": moments(table["bl_v"], bl if two else np.hstack([bl, blb]), batch)}
+    if two:
         found["blb"] = moments(table["blb_v"], blb, batch)
         found["difference"] = moments(table["bl_v"] - table["blb_v"], np.hstack([bl, blb]), batch)
     return found

@@ -151,8 +151,6 @@ def regenerate(
     """
     from cosim.campaign.recipe import load_campaign
     from cosim.cli.cards import write_card
-    from cosim.errors import InputError
-    from cosim.surrogate.family import SurrogateFamily
 
     began = time.monotonic()
     campaign = load_campaign(name)
@@ -160,11 +158,9 @@ def regenerate(
     collect_with_bar(campaign, out, workers, cluster)
     path = out / "surrogate.h5"
     surrogate = _fitted(out, path, campaign.recipe.max_failure_rate)
-    if isinstance(surrogate, SurrogateFamily):
-        raise InputError("a recipe of several operating points", place=campaign.place, hint="cosim fit, then validate")
     card, seconds = write_card(path, Path(campaign.place).stem), time.monotonic() - began
-    content = dict(surrogate.validation) | {"surrogate": str(path), "card": str(card), "seconds": seconds}
-    lines = [*fit_lines(surrogate), f"{path} and its card {card}: {seconds:.0f} s in all"]
+    content = figures_of(surrogate) | {"surrogate": str(path), "card": str(card), "seconds": seconds}
+    lines = [*lines_of(surrogate), f"{path} and its card {card}: {seconds:.0f} s in all"]
     show(lines, content, json, f"cosim validate {shlex.quote(str(path))}")
 
 

@@ -49,16 +49,17 @@ def family_lines(family: SurrogateFamily) -> list[str]:
             f"{at['mean_rms_mv']:.2f} ({at['mean_expected_mv']:.2f})", _counts(at["mean_rms_counts"]),
             f"{at['sigma_rms_mv']:.2f}", f"{at['ks_p']:.3f}",
         ])  # fmt: skip
-    return [*table(rows, header), *_fast_lines(family), *_between_lines(family)]
+    named = [(str(point), level) for point, level in zip(family.points, family.levels, strict=False)]
+    return [*table(rows, header), *_fast_lines(named), *_between_lines(family)]
 
 
-def _fast_lines(family: SurrogateFamily) -> list[str]:
+def _fast_lines(points: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]:
     """The worst errors of each operating point's fast column against the full one, on the same draws."""
     header = ["fast column against the full one", "bias, mV", "rms, mV", "bound, mV", "mean, counts", "sigma, %", ""]
     names = ("l2_bias_mv", "l2_rms_mv", "l2_bound_mv", "l2_mean_counts", "l2_sigma_percent")
     rows = [
-        [str(point), *(_number(level.get(name)) for name in names), str(level.get("l2_reason", ""))]
-        for point, level in zip(family.points, family.levels, strict=False)
+        [point, *(_number(level.get(name)) for name in names), str(level.get("l2_reason", ""))]
+        for point, level in points
         if level.get("l2_bound_mv") or level.get("l2_reason")
     ]
     return table(rows, header) if rows else []
@@ -81,7 +82,9 @@ def _between_lines(family: SurrogateFamily) -> list[str]:
 
 
 def fit_lines(surrogate: Surrogate) -> list[str]:
-    """The held-out figures of lines and comparators as a table, masked points, and the comparators' sigmas."""
+    """The held-out figures of lines and comparators as a table, masked points, sigmas, and the fast column's errors."""
+    from cosim.surrogate.operating import point_of, records_of
+
     figures = surrogate.validation
     header = [
         "held-out samples",
@@ -130,13 +133,15 @@ def fit_lines(surrogate: Surrogate) -> list[str]:
     for sensing, model in surrogate.comparators.items():
         for mode_v, each in model.slices():
             sigmas = ", ".join(
-                f"{1e3 * s:.1f} at {v:g} V" for v, s in zip(each.level_v, each.offset_sigma_v, strict=True)
+                f"{1e3 * s:.1f} at {v:g} V" if s == s else f"masked at {v:g} V"
+                for v, s in zip(each.level_v, each.offset_sigma_v, strict=True)
             )
             mode = "" if mode_v is None else f" at a common mode of {mode_v:g} V"
             about = f"{model.amplifier} ({sensing}) offset sigma{mode} in mV, {model.samples} comparators a level"
             lines.append(f"{about}: {sigmas}")
         lines += _sensitivity_lines(model.amplifier, sensing, figures)
-    return lines
+    records = records_of(surrogate.provenance)
+    return lines + (_fast_lines([(str(point_of(records[0])), records[0])]) if len(records) == 1 else [])
 
 
 def stopping_lines(stopped: Sequence[Mapping[str, Any]]) -> list[str]:

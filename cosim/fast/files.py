@@ -11,6 +11,7 @@ import numpy as np
 
 from cosim import hdf5
 from cosim.errors import InputError
+from cosim.fast.bank import STATES
 from cosim.fast.charge_share import ChargeShareColumn, Sharing
 from cosim.fast.column import FastColumn
 from cosim.fast.discharge import DischargeColumn, Waveform
@@ -96,6 +97,31 @@ def from_content(content: hdf5.Content) -> FastColumn:
     return _put_together(style, parts, about)
 
 
+def _check_surface(surface: Surface) -> None:
+    """Refuse indices that a compiled loop would follow out of its arrays."""
+    states, lines, longest, parts = surface.weight.shape
+    shape, devices = (states, lines, longest), surface.scale_v.size
+    whole = (surface.parent, surface.device, surface.features)
+    if (
+        (states, lines) != (len(STATES), 2)
+        or longest < 1
+        or surface.parent.shape != shape
+        or surface.device.shape != shape
+        or surface.features.shape != shape[:2]
+        or surface.basis_a.shape != (parts, surface.level.size, surface.voltage_v.size)
+        or any(values.dtype.kind != "i" for values in whole)
+        or surface.features.min() < 0
+        or surface.features.max() > longest
+        or surface.device.min() < 0
+        or surface.device.max() >= devices
+        or (surface.parent < 0).any()
+        or (surface.parent[..., 1:] >= np.arange(1, longest)).any()
+        or (np.diff(surface.voltage_v) <= 0).any()
+        or (surface.scale_v <= 0).any()
+    ):
+        raise ValueError("a response surface whose parts do not fit each other")
+
+
 def save_fast_column(fast: FastColumn, path: Path) -> None:
     """Write a fast column to a file of its own."""
     hdf5.write(path, to_content(fast), filetype=FAST_COLUMN[0], version=FAST_COLUMN[1])
@@ -143,6 +169,8 @@ def _part(content: hdf5.Content, prefix: str, kind: type[Any], arrays: _Arrays) 
         elif prefix + each.name in content.attributes:
             value = content.attributes[prefix + each.name]
             given[each.name] = tuple(value) if isinstance(value, list) else value
+    if kind is Surface:
+        _check_surface(kind(**given))
     if kind is Sharing:
         given["impossible"] = tuple((int(a), int(b)) for a, b in given["impossible"])
     return kind(**given)

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Float
 
 from cosim.errors import InputError
+from cosim.surrogate.comparator import MOMENTS
 from cosim.surrogate.model import ComparatorModel, LineModel, Sensing, Surrogate
 from cosim.surrogate.polynomial import Polynomial
 from cosim.surrogate.two_count import TwoCountModel
 
 _LEAST_V = 1e-7
 """Stands for no spread where a logarithm is taken."""
-_OFFSET = ("offset_mean_v", "offset_sigma_v", "offset_skew", "sigma_error_v")
 _POLYNOMIALS = ("mean", "variance", "skew")
 
 Blocks = dict[str, Float[np.ndarray, "_"]]
@@ -37,7 +37,7 @@ def blocks_of(surrogate: Surrogate) -> Blocks:
             polynomial: Polynomial = getattr(surrogate.two_count, name)
             blocks[f"two_count_{name}"] = polynomial.coefficient
     for sensing, model in surrogate.comparators.items():
-        for name in _OFFSET:
+        for name in MOMENTS:
             values = getattr(model, name)
             blocks[f"{sensing}_{name}"] = (np.log(values) if "sigma" in name else values).ravel()
     return blocks
@@ -100,7 +100,7 @@ def _two_count(blocks: Mapping[str, np.ndarray], like: TwoCountModel) -> TwoCoun
 
 def _comparator(blocks: Mapping[str, np.ndarray], sensing: Sensing, like: ComparatorModel) -> ComparatorModel:
     fields: dict[str, np.ndarray] = {}
-    for name in _OFFSET:
+    for name in MOMENTS:
         values = blocks[f"{sensing}_{name}"].reshape(like.offset_mean_v.shape)
         fields[name] = np.exp(values) if "sigma" in name else values
     return replace(like, **fields)

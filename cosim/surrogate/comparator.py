@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.interpolate import PchipInterpolator
 
 from cosim.errors import InputError
 from cosim.surrogate.moments import Moments
+
+MOMENTS = ("offset_mean_v", "offset_sigma_v", "offset_skew", "sigma_error_v")
 
 
 def _not_known() -> Float[np.ndarray, " common_mode"]:
@@ -20,7 +22,8 @@ def _not_known() -> Float[np.ndarray, " common_mode"]:
 class ComparatorModel:
     """Input-referred offset against the reference level, and against the common mode if two or more were measured.
 
-    The moments are (level,) with one common mode, else (level, common_mode).
+    The moments are (level,) with one common mode, else (level, common_mode). A level that is masked, as too many of
+    its samples failed, has no numbers; it is as if it had not been measured.
 
     Args:
         level_v: Levels at which offsets were measured, rising.
@@ -45,6 +48,20 @@ class ComparatorModel:
         """Whether offsets were measured at several common modes."""
         return self.offset_mean_v.ndim == 2
 
+    @property
+    def good(self) -> Bool[np.ndarray, " level"]:
+        """The levels that are not masked."""
+        known = np.isfinite(self.offset_mean_v)
+        return known if known.ndim < 2 else np.asarray(known.all(axis=1))
+
+    def at_levels(self, level_v: Float[np.ndarray, " level"]) -> ComparatorModel:
+        """The same model on more levels, masked where it has none."""
+        place = np.searchsorted(level_v, self.level_v)
+        moments = {name: np.full((level_v.size, *self.offset_mean_v.shape[1:]), np.nan) for name in MOMENTS}
+        for name, values in moments.items():
+            values[place] = getattr(self, name)
+        return replace(self, level_v=level_v, **moments)
+
     def at(
         self, level_v: Float[np.ndarray, " reference"], common_mode_v: Float[np.ndarray, " count"] | None = None
     ) -> Moments:
@@ -57,10 +74,11 @@ class ComparatorModel:
         Raises:
             InputError: A reference outside the measured levels, or a common mode outside those measured.
         """
-        _check_range(level_v, self.level_v, f"a reference of {_span(level_v)} V, but {self.amplifier}", "level_v")
-        level_v = np.clip(level_v, self.level_v[0], self.level_v[-1])
+        known_v = self.level_v[self.good]
+        _check_range(level_v, known_v, f"a reference of {_span(level_v)} V, but {self.amplifier}", "level_v")
+        level_v = np.clip(level_v, known_v[0], known_v[-1])
         fields = (self.offset_mean_v, np.log(self.offset_sigma_v), self.offset_skew)
-        at_level = [PchipInterpolator(self.level_v, values)(level_v) for values in fields]
+        at_level = [PchipInterpolator(known_v, values[self.good])(level_v) for values in fields]
         if self.gridded:
             if common_mode_v is None:
                 raise InputError(f"{self.amplifier} was measured at several common modes", hint="name the common mode")
@@ -75,14 +93,13 @@ class ComparatorModel:
         """The model at each measured common mode as one against the level alone; itself where there are not several."""
         if not self.gridded:
             return [(None, self)]
-        names = ("offset_mean_v", "offset_sigma_v", "offset_skew", "sigma_error_v")
         return [
             (
                 float(mode_v),
                 replace(
                     self,
                     common_mode_v=self.common_mode_v[[i]],
-                    **{name: getattr(self, name)[:, i] for name in names},
+                    **{name: getattr(self, name)[:, i] for name in MOMENTS},
                 ),
             )
             for i, mode_v in enumerate(self.common_mode_v)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cosim.surrogate.comparator_gradient import Gradients, offset_group
-from cosim.surrogate.estimates import Estimates
-from cosim.surrogate.line_fit import check_sizes
+from cosim.surrogate.estimates import Estimates, check_sizes
 from cosim.surrogate.model import ComparatorModel
 from cosim.surrogate.samples import ComparatorSamples
 

@@ -177,11 +177,14 @@ def _wrong_comparator(sensing: str, model: ComparatorModel) -> str:
     if model.level_v.ndim != 1 or model.level_v.size < 2 or not np.isfinite(model.level_v).all():
         return f"{sensing}_level_v has a NaN or fewer than two levels"
     shape = (model.level_v.size, model.common_mode_v.size) if model.common_mode_v.size > 1 else (model.level_v.size,)
+    if model.offset_mean_v.shape != shape or model.good.sum() < 2:
+        return f"{sensing}_offset_mean_v has the wrong shape or fewer than two levels that are not masked"
     for name in COMPARATOR:
         values = getattr(model, name)
-        if values.shape != shape or not np.isfinite(values).all():
+        # A masked level has no number in any of them.
+        if values.shape != shape or not np.isfinite(values[model.good]).all() or np.isfinite(values[~model.good]).any():
             return f"{sensing}_{name} has a NaN or the wrong shape"
-    if (np.diff(model.level_v) <= 0).any() or (model.offset_sigma_v <= 0).any():
+    if (np.diff(model.level_v) <= 0).any() or (model.offset_sigma_v[model.good] <= 0).any():
         return f"the levels of {sensing} do not rise, or a sigma is not positive"
     if not np.isfinite(model.common_mode_v).all() or (np.diff(model.common_mode_v) <= 0).any():
         return f"the common modes of {sensing} do not rise"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from cosim.campaign.moments import Moments, moments
+from cosim.errors import InputError
 
 LEAST_SIGMA_V = 20e-6
 """Spreads below this are the simulator's tolerance, not physics."""
@@ -103,3 +104,17 @@ class Estimates:
             variance=self.variance * np.where(self.spread, generator.chisquare(self.freedom) / self.freedom, 1.0),
             skew=self.skew + self.skew_error * self.spread * generator.standard_normal(size),
         )
+
+
+FEWEST_SAMPLES = 8
+
+
+def check_sizes(sizes: Iterable[int], what: str) -> None:
+    """Refuse groups of too few samples.
+
+    Raises:
+        InputError: Saying of what there are too few.
+    """
+    fewest = min(sizes, default=0)
+    if fewest < FEWEST_SAMPLES:
+        raise InputError(f"{fewest} {what}, expected at least {FEWEST_SAMPLES}", hint="raise samples in the recipe")

@@ -247,8 +247,11 @@ def _squared(predicted: Surrogate, true: Surrogate) -> dict[str, float]:
     }
     for sensing, model in true.comparators.items():
         guess = predicted.comparators[sensing]
-        found[f"{sensing}_offset_mean_mv"] = 1e6 * np.mean((guess.offset_mean_v - model.offset_mean_v) ** 2)
-        found[f"{sensing}_offset_sigma_relative"] = np.mean((guess.offset_sigma_v / model.offset_sigma_v - 1) ** 2)
+        both = model.good & guess.good
+        if both.any():
+            mean_v, sigma = (guess.offset_mean_v - model.offset_mean_v), guess.offset_sigma_v / model.offset_sigma_v
+            found[f"{sensing}_offset_mean_mv"] = 1e6 * np.mean(mean_v[both] ** 2)
+            found[f"{sensing}_offset_sigma_relative"] = np.mean((sigma[both] - 1) ** 2)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -262,9 +265,13 @@ def _at(
     scale = unit_axes(places[:, varies])
     points, here = scale(places[:, varies]), scale(at[varies])
     chooser = Chooser(points, _left_out(points))
-    best = [chooser.best(values) for values in tables]
+    # What is masked at one point is masked between it and others.
+    holes = [np.isnan(values).any(axis=0) for values in tables]
+    filled = [np.where(hole, 0.0, values) for hole, values in zip(holes, tables, strict=True)]
+    best = [chooser.best(values) for values in filled]
     known = {smoothness: weights(points, here, smoothness) for smoothness in set(best)}
-    return [known[smoothness] @ values for smoothness, values in zip(best, tables, strict=True)]
+    found = [known[smoothness] @ values for smoothness, values in zip(best, filled, strict=True)]
+    return [np.where(hole, np.nan, values) for hole, values in zip(holes, found, strict=True)]
 
 
 def _named(axes: Sequence[int], values: np.ndarray) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from cosim.surrogate.family import SurrogateFamily, family_of
 from cosim.surrogate.fit import fit_table, powers_of
 from cosim.surrogate.model import Surrogate
 from cosim.surrogate.operating import OperatingPoint, point_of
-from cosim.surrogate.samples import Table
+from cosim.surrogate.samples import Table, comparator_samples, without_failed_levels
 from cosim.surrogate.two_count_fit import Powers
 
 Provenance = Mapping[str, str | int | float]
@@ -29,6 +30,8 @@ def fit_family(
 ) -> SurrogateFamily:
     """Fit every operating point on its own; a point with a flipped cell or too many failures is masked.
 
+    Of a comparator, the reference levels with too many failures are masked, not the whole point.
+
     Raises:
         MeasuredWorseError: Every point is masked.
         InputError: Incomplete samples, or points that cannot be fitted with one model.
@@ -36,7 +39,7 @@ def fit_family(
     try:
         points = [point_of(record) for record in records]
         tables = [of_point(table, i, points) for i in range(len(points))]
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
         raise InputError(f"incomplete samples: {error}", place=place) from error
     masked = [_flips(each) for each in tables]
     powers = _common([powers_of(t, provenance, place) for t, said in zip(tables, masked, strict=True) if not said])
@@ -45,7 +48,9 @@ def fit_family(
         found: Surrogate | None = None
         if not masked[i]:
             try:
-                found = fit_table(each, provenance, max_failure_rate=max_failure_rate, place=place, powers=powers)
+                kept = without_failed_levels(each, max_failure_rate)
+                found = fit_table(kept, provenance, max_failure_rate=max_failure_rate, place=place, powers=powers)
+                found = _on_all_levels(found, each, provenance)
             except MeasuredWorseError as error:
                 masked[i] = error.message
             except InputError as error:
@@ -78,6 +83,16 @@ def of_point(table: Table, index: int, points: Sequence[OperatingPoint]) -> dict
             chosen = point == next((i for i in same if (point == i).any()), index)
         mine |= {name: values[chosen] for name, values in table.items() if name.startswith(f"{kind}_")}
     return mine
+
+
+def _on_all_levels(found: Surrogate, table: Table, provenance: Provenance) -> Surrogate:
+    """The same comparator levels at every operating point, masked where too many of their samples failed."""
+    models, figures = dict(found.comparators), dict(found.validation)
+    for sensing, (_, offsets) in comparator_samples(table, provenance, good=False).items():
+        model = models[sensing].at_levels(np.unique(offsets.level_v))
+        models[sensing] = model
+        figures |= {f"{sensing}_masked_levels": float((~model.good).sum())}
+    return replace(found, comparators=models, validation=figures)
 
 
 def _corner(point: OperatingPoint) -> tuple[str, float, float]:

@@ -61,7 +61,7 @@ def fit(samples: Path, *, max_failure_rate: float = 0.01) -> Surrogate | Surroga
     provenance["samples_sha256"] = hdf5.content_hash(content)
     try:
         records = records_of(provenance)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"incomplete samples: {error}", place=str(path)) from error
     if len(records) > 1:
         from cosim.surrogate.family_fit import fit_family  # Not above: it fits each point with this module.
@@ -85,7 +85,7 @@ def fit_table(
         offsets = comparator_samples(table, provenance)
         gradients = gradients_of(table, list(offsets))
         active, off = fitted_active(provenance, rows)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"incomplete samples: {error}", place=place) from error
     try:
         return _fitted(_Reads(reads, rows, active, off, masked), offsets, gradients, provenance, powers)
@@ -103,7 +103,7 @@ def powers_of(table: Table, provenance: Provenance, place: str) -> Powers | None
         rows = int(provenance["rows"])
         active, off = fitted_active(provenance, rows)
         reads = _Reads(column_samples(table, rows)[0], rows, active, off, 0)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"incomplete samples: {error}", place=place) from error
     chosen = reads.reads.chosen(reads.to_fit & ~held_out(reads.reads))
     if not reads.in_both or not chosen.bl_v.size:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from jaxtyping import Float
 
 from cosim.campaign.recipe import FEWEST_COUNTS
 from cosim.errors import InputError
 from cosim.surrogate.curves import INTERVALS, falling_curve, skew_curve, variance_curve
-from cosim.surrogate.estimates import LEAST_SIGMA_V, Estimates, Group
+from cosim.surrogate.estimates import LEAST_SIGMA_V, Estimates, Group, check_sizes
 from cosim.surrogate.model import LineModel
 from cosim.surrogate.samples import ColumnSamples
 from cosim.surrogate.two_count import TwoCountModel
 from cosim.surrogate.two_count_fit import Powers, choose_powers, fit_two_count, groups_of
-
-FEWEST_SAMPLES = 8
-"""Good samples at a point without which its sigma would be a guess."""
 
 BOOTSTRAPS = 200
 """Perturbed estimates, or resampled reads, from which the errors of the curves are taken."""
@@ -55,7 +50,6 @@ def fit_lines_in_both(
         InputError: No reads with all rows on, too few different counts, or too few samples at one.
     """
     groups = groups_of(reads)
-    check_sizes((volts.size for volts in groups.volts), "column samples at a count")
     if not (groups.own + groups.other == rows).any():
         raise InputError(f"no reads with all {rows} rows on", hint=f"add {rows} to column.active_rows")
     _check_counts(np.unique(groups.own).size)
@@ -68,20 +62,9 @@ def fit_lines_in_both(
         return np.array([moments.mean_v, moments.sigma_v, moments.skew])
 
     again = np.array([
-        all_on(fit_two_count(groups.resampled(generator), powers, rows, reads.lines)) for _ in range(BOOTSTRAPS)
+        all_on(fit_two_count(groups.perturbed(generator), powers, rows, reads.lines)) for _ in range(BOOTSTRAPS)
     ])  # fmt: skip
     return LineModel(*all_on(model), *again.std(axis=0, ddof=1)), model, figures
-
-
-def check_sizes(sizes: Iterable[int], what: str) -> None:
-    """Refuse groups of too few samples.
-
-    Raises:
-        InputError: Saying of what there are too few.
-    """
-    fewest = min(sizes, default=0)
-    if fewest < FEWEST_SAMPLES:
-        raise InputError(f"{fewest} {what}, expected at least {FEWEST_SAMPLES}", hint="raise samples in the recipe")
 
 
 def _check_counts(different: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -17,6 +17,12 @@ from cosim.surrogate.moments import Sensing
 
 HELD_OUT = 4
 """Every fourth sample, or batch of samples, checks the fit and takes no part in it."""
+
+MOST_ROWS = 1024
+"""Rows of a column, as in the contracts of the cells."""
+
+_LARGEST = 1e3
+"""Volts, and standard deviations of a draw."""
 
 Table = Mapping[str, np.ndarray]
 """A file's datasets by name."""
@@ -94,22 +100,27 @@ def column_samples(table: Table, rows: int) -> tuple[ColumnSamples, int]:
     reads = ColumnSamples(
         *(table[f"column_{name}"][good].astype(float) for name in names), **_optional(table, "column", since, good)
     )
-    if (points < 0).any() or (points.sum(axis=1) > rows).any() or not np.isfinite(reads.bl_v).all():
-        raise ValueError(f"counts that {rows} rows cannot have, or a good sample without a voltage")
+    if not 1 <= rows <= MOST_ROWS or (points < 0).any() or (points.sum(axis=1) > rows).any():
+        raise ValueError(f"{rows} rows, expected 1 to {MOST_ROWS}, or counts that they cannot have")
+    if (points != np.rint(points)).any() or not np.isfinite(reads.bl_v).all():
+        raise ValueError("counts that are not whole, or a good sample without a voltage")
+    _check_values(np.nan_to_num(reads.bl_v), np.nan_to_num(reads.blb_v), reads.control_bl, reads.control_blb)
     if reads.lines == 2 and not np.isfinite(reads.blb_v).all():
         raise ValueError("good samples with a voltage of BLB and others without one")
     return reads, int(masked.sum())
 
 
-def comparator_samples(table: Table, attributes: Mapping[str, object]) -> dict[Sensing, tuple[str, ComparatorSamples]]:
-    """Each comparator's name and good offsets, by its sensing."""
+def comparator_samples(
+    table: Table, attributes: Mapping[str, object], *, good: bool = True
+) -> dict[Sensing, tuple[str, ComparatorSamples]]:
+    """Each comparator's name and offsets, by its sensing; only the good ones, or all that were tried."""
     names: list[str] = json.loads(str(attributes["amplifiers"]))
     sensings: list[Sensing] = json.loads(str(attributes["sensing"]))
     found: dict[Sensing, tuple[str, ComparatorSamples]] = {}
     for index, (name, sensing) in enumerate(zip(names, sensings, strict=True)):
         if sensing not in ("single_ended", "differential"):
             raise ValueError(f"sensing {sensing!r}")
-        mine = (table["comparator_amplifier"] == index) & (table["comparator_status"] == 0)
+        mine = (table["comparator_amplifier"] == index) & ((table["comparator_status"] == 0) | (not good))
         level_v, sample, offset_v = (
             table[f"comparator_{each}"][mine].astype(float) for each in ("level_v", "sample", "offset_v")
         )
@@ -120,6 +131,7 @@ def comparator_samples(table: Table, attributes: Mapping[str, object]) -> dict[S
         if "control" in since:
             # Amplifiers with fewer devices than the largest have empty columns.
             since["control"] = since["control"][:, np.isfinite(since["control"]).all(axis=0)]
+        _check_values(level_v, np.nan_to_num(offset_v), np.nan_to_num(mode_v), since.get("control"))
         found[sensing] = (str(name), ComparatorSamples(level_v, sample, offset_v, mode_v, **since))
     return found
 
@@ -145,24 +157,50 @@ def check_failures(table: Table, most: float, place: str) -> None:
     Raises:
         MeasuredWorseError: Naming the point.
     """
-    level = ("amplifier", "level_v")
-    for kind, coordinates in (("column", ("n_minus", "n_plus")), ("comparator", level), ("sensitivity", level)):
-        if f"{kind}_status" not in table:
-            continue
-        if f"{kind}_common_mode_v" in table:
-            coordinates = (*coordinates, "common_mode_v")
-        bad = table[f"{kind}_status"] != 0
-        where = np.stack([table[f"{kind}_{name}"].astype(float) for name in coordinates], axis=1)
-        for point in np.unique(where, axis=0):
-            at = ((where == point) | (np.isnan(where) & np.isnan(point))).all(axis=1)
-            if bad[at].mean() > most:
-                named = ", ".join(f"{name} = {value:g}" for name, value in zip(coordinates, point, strict=True))
-                raise MeasuredWorseError(
-                    f"{int(bad[at].sum())} of {int(at.sum())} {kind} samples at {named} failed or flipped, "
-                    f"expected at most {most:.1%}",
-                    place=place,
-                    hint="lower word_line_v or pulse_s, or widen range_v; `failures` in the file gives the reasons",
-                )
+    for kind in ("column", "comparator"):  # Without a perturbed comparator there is no gradient, and that is all.
+        for named, at in _failed_points(table, kind, most):
+            bad = table[f"{kind}_status"][at] != 0
+            raise MeasuredWorseError(
+                f"{int(bad.sum())} of {int(at.sum())} {kind} samples at {named} failed or flipped, "
+                f"expected at most {most:.1%}",
+                place=place,
+                hint="lower word_line_v or pulse_s, or widen range_v; `failures` in the file gives the reasons",
+            )
+
+
+def without_failed_levels(table: Table, most: float) -> dict[str, np.ndarray]:
+    """A table without the reference levels of a comparator at which too many samples failed, at any common mode."""
+    kept = dict(table)
+    for _, at in _failed_points(table, "comparator", most):
+        amplifier, level_v = table["comparator_amplifier"][at][0], table["comparator_level_v"][at][0]
+        for kind in ("comparator", "sensitivity"):
+            if f"{kind}_status" not in kept:
+                continue
+            gone = (kept[f"{kind}_amplifier"] == amplifier) & (kept[f"{kind}_level_v"] == level_v)
+            kept |= {name: values[~gone] for name, values in kept.items() if name.startswith(f"{kind}_")}
+    return kept
+
+
+def _failed_points(table: Table, kind: str, most: float) -> Iterator[tuple[str, Bool[np.ndarray, " read"]]]:
+    """The points of a kind at which more samples failed or flipped than `most`: in words, and their reads."""
+    if f"{kind}_status" not in table:
+        return
+    coordinates = ("n_minus", "n_plus") if kind == "column" else ("amplifier", "level_v")
+    if f"{kind}_common_mode_v" in table:
+        coordinates = (*coordinates, "common_mode_v")
+    bad = table[f"{kind}_status"] != 0
+    where = np.stack([table[f"{kind}_{name}"].astype(float) for name in coordinates], axis=1)
+    for point in np.unique(where, axis=0):
+        at = ((where == point) | (np.isnan(where) & np.isnan(point))).all(axis=1)
+        if bad[at].mean() > most:
+            yield ", ".join(f"{name} = {value:g}" for name, value in zip(coordinates, point, strict=True)), at
+
+
+def _check_values(*tables: Float[np.ndarray, "read *control"] | None) -> None:
+    """Refuse what no simulation gives: the fit's arithmetic would overflow or not converge."""
+    for values in tables:
+        if values is not None and not (np.abs(values) < _LARGEST).all():
+            raise ValueError(f"a value that is no number below {_LARGEST:g}")
 
 
 def _chosen(reads: Reads, mask: Bool[np.ndarray, " read"]) -> Reads:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import skew as sample_skew
 
 from cosim.errors import InputError
+from cosim.surrogate.estimates import Estimates, Group, check_sizes
 from cosim.surrogate.polynomial import Polynomial, features, inner_points, least_squares, left_out_errors, terms
 from cosim.surrogate.samples import ColumnSamples
 from cosim.surrogate.two_count import LEAST_SIGMA_V, TwoCountModel, scaled
@@ -29,16 +29,12 @@ class Groups:
 
     own: Float[np.ndarray, " point"]
     other: Float[np.ndarray, " point"]
-    volts: Sequence[Float[np.ndarray, "_"]]
+    size: Int[np.ndarray, " point"]
+    found: Estimates
 
-    @property
-    def samples(self) -> Int[np.ndarray, " point"]:
-        """Reads of each pair."""
-        return np.array([each.size for each in self.volts])
-
-    def resampled(self, generator: np.random.Generator) -> Groups:
-        """As many reads of each pair, drawn with replacement."""
-        return Groups(self.own, self.other, [generator.choice(each, each.size) for each in self.volts])
+    def perturbed(self, generator: np.random.Generator) -> Groups:
+        """What other samples might have given; see `Estimates.perturbed`."""
+        return replace(self, found=self.found.perturbed(generator))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +48,24 @@ class Powers:
 
 def groups_of(reads: ColumnSamples) -> Groups:
     """BL at (n_minus, n_plus), and where there are two lines BLB at (n_plus, n_minus), its mirror image."""
-    own, other, volts = reads.n_minus, reads.n_plus, reads.bl_v
-    if reads.lines == 2:
-        own, other = np.concatenate([own, other]), np.concatenate([other, own])
-        volts = np.concatenate([volts, reads.blb_v])
-    pairs, which = np.unique(np.stack([own, other], axis=1), axis=0, return_inverse=True)
-    return Groups(pairs[:, 0], pairs[:, 1], [volts[which == i] for i in range(len(pairs))])
+    bl, blb = reads.control_bl, reads.control_blb
+    if reads.lines == 1:  # rows of both products move the one line
+        both = None if bl is None or blb is None else np.hstack([bl, blb])
+        lines = [(reads.n_minus, reads.n_plus, Group(reads.bl_v, both, reads.batch))]
+    else:
+        lines = [
+            (reads.n_minus, reads.n_plus, Group(reads.bl_v, bl, reads.batch)),
+            (reads.n_plus, reads.n_minus, Group(reads.blb_v, blb, reads.batch)),
+        ]
+    pairs: list[np.ndarray] = []
+    groups: list[Group] = []
+    for own, other, line in lines:
+        where, which = np.unique(np.stack([own, other], axis=1), axis=0, return_inverse=True)
+        pairs.append(where)
+        groups += [line.chosen(which == i) for i in range(len(where))]
+    own, other = np.concatenate(pairs).T
+    check_sizes((each.volts.size for each in groups), "column samples at a count")
+    return Groups(own, other, np.array([each.volts.size for each in groups]), Estimates.of(groups))
 
 
 def choose_powers(groups: Groups, rows: int, given: Powers | None = None) -> tuple[Powers, dict[str, float]]:
@@ -109,9 +117,8 @@ def fit_two_count(groups: Groups, powers: Powers, rows: int, lines: int) -> TwoC
     lattice = _lattice(rows, fewest)
     direction = 1 if np.corrcoef(mean_v, groups.own - groups.other)[0, 1] <= 0 else -1
     # The variance first: its curve weighs the means.
-    wide = _variance(pairs, variance, groups.samples, powers.variance, scaled(lattice, rows))
-    sigma_v = np.sqrt(np.maximum(features(pairs, powers.variance) @ wide, LEAST_SIGMA_V**2))
-    error_v = np.maximum(sigma_v, 0.05 * sigma_v.max()) / np.sqrt(groups.samples)
+    wide = _variance(pairs, variance, groups.found.variance_samples, powers.variance, scaled(lattice, rows))
+    error_v = spread["mean"]
     bound = -direction * _slopes(powers.mean, lattice, rows, fewest, lines)
     scale_v = max(float(np.ptp(mean_v)), 1e-6)
     weight = scale_v / error_v / np.sqrt(len(error_v))
@@ -140,16 +147,14 @@ def fit_two_count(groups: Groups, powers: Powers, rows: int, lines: int) -> TwoC
 
 def _summary(groups: Groups) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Mean, variance and skewness at each pair, and how far the mean and the skewness may be off by chance."""
-    samples = groups.samples
-    mean_v = np.array([each.mean() for each in groups.volts])
-    variance = np.maximum([each.var(ddof=1) for each in groups.volts], LEAST_SIGMA_V**2)
+    found = groups.found
+    mean_v, variance = found.mean_v, np.maximum(found.variance, LEAST_SIGMA_V**2)
     wide = variance > (2 * LEAST_SIGMA_V) ** 2
-    skew = np.array([sample_skew(v, bias=False) if w else 0.0 for v, w in zip(groups.volts, wide, strict=True)])
-    sigma_v = np.sqrt(variance)
+    skew = np.where(wide, found.skew, 0.0)
     spread = {
-        "mean": np.maximum(sigma_v, 0.05 * sigma_v.max()) / np.sqrt(samples),
+        "mean": np.maximum(found.mean_error_v, 0.05 * found.mean_error_v.max()),
         # Where there is no spread to speak of, the skewness says nothing.
-        "skew": np.sqrt(6 / samples) * np.where(wide & (variance > _LEAST_SHARE * variance.max()), 1.0, 30.0),
+        "skew": found.skew_error * np.where(wide & (variance > _LEAST_SHARE * variance.max()), 1.0, 30.0),
     }
     return mean_v, variance, skew, spread
 

@@ -308,9 +308,27 @@ def test_a_recipe_that_is_none_is_refused(tmp_path: Path) -> None:
         fit(write_divider(tmp_path / "samples.h5", reads, 32, "= = ="))
 
 
-def test_resampling_keeps_the_pairs() -> None:
+def test_perturbing_keeps_the_pairs() -> None:
     groups = groups_of(divider_reads(Divider(), pairs_of(32, (32,), COUNTS), 16))
-    again = groups.resampled(np.random.default_rng(0))
-    np.testing.assert_array_equal(groups.samples, again.samples)
+    again = groups.perturbed(np.random.default_rng(0))
+    np.testing.assert_array_equal(groups.size, again.size)
+    assert (again.found.mean_v != groups.found.mean_v).any()
     powers = fitting.choose_powers(groups, 32)[0]
     assert fit_two_count(again, powers, 32, 1).fewest_active == 32
+
+
+def test_controls_tell_both_counts_more() -> None:
+    """A line of one, each read its mean plus 10 mV of what its draw says and 1 mV of the rest."""
+    rng = np.random.default_rng(3)
+    minus = np.repeat(np.arange(0, 33, 4), 32)
+    control = rng.standard_normal((minus.size, 2))
+    volts = 0.2 + 0.01 * minus + 0.01 * control[:, 0] + 0.001 * rng.standard_normal(minus.size)
+    none = np.full(minus.size, np.nan)
+    sample = np.tile(np.arange(32.0), 9)
+    plain = ColumnSamples(minus.astype(float), 32.0 - minus, sample, volts, none)
+    told = replace(plain, control_bl=control[:, :1], control_blb=control[:, 1:])
+    errors = [groups_of(reads).found.mean_error_v.mean() for reads in (plain, told)]
+    assert errors[0] / errors[1] > 5, "the rest is a tenth of the whole"
+    means = groups_of(told).found.mean_v
+    # Four standard errors, 1 mV / sqrt(32).
+    np.testing.assert_allclose(means, 0.2 + 0.01 * np.arange(0, 33, 4), atol=4 * 1e-3 / np.sqrt(32))
