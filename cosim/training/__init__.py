@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cosim.errors import InputError
 
 if TYPE_CHECKING:
-    from cosim.training.convert import export, to_torch
+    from cosim.training.packed import export, to_torch
     from cosim.training.loop import Progress, train
     from cosim.training.recipe import TrainingRecipe, load_recipe
 
@@ -24,9 +24,9 @@ __all__ = ["Progress", "TrainingRecipe", "export", "load_recipe", "to_torch", "t
 _HOME = {
     "Progress": "loop",
     "TrainingRecipe": "recipe",
-    "export": "convert",
+    "export": "packed",
     "load_recipe": "recipe",
-    "to_torch": "convert",
+    "to_torch": "unpacked",
     "train": "loop",
 }
 

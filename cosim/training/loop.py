@@ -111,7 +111,7 @@ def _train(recipe: TrainingRecipe, out: Path, images: Images, test: Images | Non
         done = position.epoch >= recipe.epochs
         with _threads(recipe.threads):
             score = accuracy(module, validation, recipe) if len(validation) else None
-        run = Run(recipe, data_hash, position.seconds, score, test)
+        run = Run(recipe, images.images.shape[1:], data_hash, position.seconds, score, test)
         network = write_result(module, run, out) if done else None
         if position.epoch:
             yield Progress(position.epoch, recipe.epochs, loss, score, position.seconds, network)

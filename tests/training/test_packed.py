@@ -17,7 +17,8 @@ from cosim.network.files import FILETYPE, load_network, save_network
 from cosim.network.inference import evaluate, forward, trace
 from cosim.network.layers import Network
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign, binary_mlp
-from cosim.training.convert import export, to_torch
+from cosim.training.packed import export
+from cosim.training.unpacked import to_torch
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (784, 70, 37, 10)
