@@ -20,6 +20,7 @@ from cosim.training.fold import fold
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 Weights = BinaryLinear | BinaryConv2d
 
+_PASSED_OVER = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 _EXPECTED = (
     "a layer must be BinaryLinear or BinaryConv2d, BatchNorm and Sign, a convolution also with a MaxPool2d before "
     "BatchNorm or next to Sign; the last layer must be BinaryLinear or BinaryConv2d and ClassAffine"
@@ -59,8 +60,8 @@ def export(
     Args:
         module: (BinaryLinear, BatchNorm1d, Sign) or (BinaryConv2d, BatchNorm2d, Sign) for every layer but the last,
             with a MaxPool2d before the norm or next to the sign of a convolution; then (BinaryLinear, ClassAffine).
-            nn.Flatten may stand before a dense layer, nn.Hardtanh or nn.Tanh before a sign. The first layer takes
-            8-bit pixels, the others +-1.
+            nn.Flatten may stand before a dense layer, nn.Hardtanh or nn.Tanh before a sign, nn.Dropout anywhere. The
+            first layer takes 8-bit pixels, the others +-1.
         name: Name of the network.
         image_shape: Rows, columns and, for colours, channels of an image.
         provenance: Where the network comes from, kept with it.
@@ -90,7 +91,7 @@ def groups(module: nn.Sequential) -> list[Group]:
         InputError: A module that belongs to no layer, or one in the wrong place.
     """
     found: list[Group] = []
-    remaining = [each for each in _flat(module, "") if not isinstance(each[1], nn.Flatten | nn.Identity)]
+    remaining = [each for each in _flat(module, "") if not isinstance(each[1], _PASSED_OVER)]
     while remaining:
         group, used = _group(remaining)
         found.append(group)
