@@ -17,9 +17,10 @@ from cosim.errors import InputError
 
 if TYPE_CHECKING:
     from cosim.training.conversion import Conversion, convert, list_convertible
-    from cosim.training.packed import export, to_torch
     from cosim.training.loop import Progress, train
+    from cosim.training.packed import export
     from cosim.training.recipe import TrainingRecipe, load_recipe
+    from cosim.training.unpacked import to_torch
 
 __all__ = [
     "Conversion",

@@ -67,7 +67,7 @@ def batches(data: Split, recipe: TrainingRecipe, epoch: int) -> Iterator[tuple[T
 def network_input(
     images: Shaped[Tensor, "image *channel row column"], recipe: TrainingRecipe
 ) -> Float32[Tensor, "image ..."]:
-    """Pixels as the recipe's network takes them: (image, channel, row, column) for convolutions, else (image, pixel)."""
+    """Pixels as the recipe's network takes them: (image, channel, row, column), or (image, pixel) for dense layers."""
     if not recipe.convolution:
         return images.flatten(1).float()
     return (images if images.ndim == 4 else images.unsqueeze(1)).float()

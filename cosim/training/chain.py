@@ -98,7 +98,12 @@ def _is_shape(node: fx.Node) -> bool:
     if node.op == "call_function" and node.target is getattr:
         return len(node.args) > 1 and node.args[1] in _SHAPE
     first = node.args[0] if node.args else None
-    return node.op == "call_function" and node.target is operator.getitem and isinstance(first, fx.Node) and _is_shape(first)
+    return (
+        node.op == "call_function"
+        and node.target is operator.getitem
+        and isinstance(first, fx.Node)
+        and _is_shape(first)
+    )
 
 
 def _call(node: fx.Node, modules: dict[str, nn.Module], value: fx.Node | None) -> Call:
@@ -121,7 +126,7 @@ def _module_of(node: fx.Node, function: str) -> nn.Module | None:
     """The module that does what a function call does, for those that are known."""
     extra: list[Any] = [each for each in node.args[1:] if not isinstance(each, fx.Node)]
     sizes = len(node.args) - 1 == 2 and node.args[2] == -1
-    options = dict(node.kwargs)
+    options: dict[str, Any] = dict(node.kwargs)
     if function in ("sign", "tanh") and not extra and not options:
         return _TorchSign() if function == "sign" else nn.Tanh()
     if function == "hardtanh" and not extra and not (options.keys() - {"min_val", "max_val", "inplace"}):

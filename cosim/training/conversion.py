@@ -74,9 +74,7 @@ def convert(model: nn.Module, surrogate: object | None = None, exclude: Sequence
     return nn.Sequential(built).eval()
 
 
-def _converted(
-    model: nn.Module, exclude: Sequence[str]
-) -> tuple[tuple[Conversion, ...], OrderedDict[str, nn.Module]]:
+def _converted(model: nn.Module, exclude: Sequence[str]) -> tuple[tuple[Conversion, ...], OrderedDict[str, nn.Module]]:
     model = copy.deepcopy(model).cpu().eval()
     names = [name for name, _ in model.named_modules() if name]
     for name in exclude:

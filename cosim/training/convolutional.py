@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cosim.errors import InputError
 from cosim.network.window import PadValue, Pool, Window
-from cosim.training.binary import BinaryLinear, ClassAffine, Sign, binarize_weights, binary_mlp
+from cosim.training.binary import Sign, binarize_weights, binary_mlp
 from cosim.training.recipe import Convolution, TrainingRecipe
 
 
@@ -99,9 +99,7 @@ def binary_network(recipe: TrainingRecipe, image_shape: Sequence[int], classes: 
     return nn.Sequential(modules | OrderedDict(dense.named_children()))
 
 
-def map_after(
-    convolution: Convolution, columns: int, shape: tuple[int, int, int], number: int
-) -> tuple[int, int, int]:
+def map_after(convolution: Convolution, columns: int, shape: tuple[int, int, int], number: int) -> tuple[int, int, int]:
     """Channels, height and width of the map after a convolution and its pooling.
 
     Raises:

@@ -17,6 +17,8 @@ from cosim.training.convolutional import BinaryConv2d
 from cosim.training.packed import Norm, norm_arrays, pair
 from cosim.training.probing import binarizes_inputs, column_scales, sign_at_zero
 
+Weighted = nn.Linear | nn.Conv2d | BinaryLinear | BinaryConv2d
+
 _PLAIN = (nn.Linear, nn.Conv2d, BinaryLinear, BinaryConv2d)
 _NEEDS_SIGNS = "its input is not +1 and -1: a sign must stand before it"
 
@@ -70,7 +72,7 @@ class Builder:
         Raises:
             InputError: It cannot be simulated, or not here.
         """
-        if isinstance(module, nn.Linear | nn.Conv2d | BinaryLinear | BinaryConv2d):
+        if isinstance(module, Weighted):
             return "simulated", self._add_weights(name, module)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             return self._add_norm(name, module)
@@ -104,10 +106,12 @@ class Builder:
             if last is not norm:
                 return f"nothing may follow the last batch norm, but {name} does"
         scale, offset = (pending.scale, pending.bias) if norm is None else _affine(norm)
-        self.modules["affine" if "affine" not in self.modules else f"{pending.name}_affine"] = ClassAffine(scale, offset)
+        self.modules["affine" if "affine" not in self.modules else f"{pending.name}_affine"] = ClassAffine(
+            scale, offset
+        )
         return ""
 
-    def _add_weights(self, name: str, module: nn.Linear | nn.Conv2d | BinaryLinear | BinaryConv2d) -> str:
+    def _add_weights(self, name: str, module: Weighted) -> str:
         if id(module) in self.seen:
             raise InputError("it is called twice; a layer has weights of its own")
         self.seen.add(id(module))
@@ -248,26 +252,25 @@ class Builder:
         self.modules[name] = module
 
 
-def _scale(module: nn.Module) -> tuple[str, Float[Tensor, " column"]]:
+def _scale(module: Weighted) -> tuple[str, Float[Tensor, " column"]]:
     """What becomes of the weights, and the factor of every column."""
     weight = module.weight.detach().flatten(1)
     ones = torch.ones(len(weight))
     if isinstance(module, BinaryLinear | BinaryConv2d):
         return "binary as it is", ones
-    assert isinstance(module, nn.Linear | nn.Conv2d)
     if type(module) not in _PLAIN:
         scale = column_scales(module)
         if scale is None:
             raise InputError("its forward is not a sum of inputs times signs of its weights, times a factor a column")
         return "its forward binarizes its weights", scale
     size = weight.abs()
-    if bool((size == size[:, :1]).all()) and bool((size > 0).all()):
+    if torch.equal(size, size[:, :1].expand_as(size)) and bool((size > 0).all()):
         return "its weights are signs times a factor a column", size[:, 0].float().clone()
     zeros = int((weight == 0).sum())
     return "the signs of its real weights" + (f", {zeros} of them 0, which count as +1" if zeros else ""), ones
 
 
-def _binary(module: nn.Linear | nn.Conv2d | BinaryLinear | BinaryConv2d) -> BinaryLinear | BinaryConv2d:
+def _binary(module: Weighted) -> BinaryLinear | BinaryConv2d:
     """The same layer with latent weights."""
     if isinstance(module, BinaryLinear | BinaryConv2d):
         return copy.deepcopy(module)

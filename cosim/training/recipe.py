@@ -43,7 +43,8 @@ class TrainingRecipe:
     """Everything that a training run depends on, besides the images and the version of torch.
 
     The network is the convolutions, if there are any, then the hidden dense layers, then one dense layer of a
-    logit a class; batch norm and sign follow every layer but the last. Ranges are checked where a recipe is read (`load_recipe`, `check_recipe`, `train`).
+    logit a class; batch norm and sign follow every layer but the last. Ranges are checked where a recipe is read
+    (`load_recipe`, `check_recipe`, `train`).
 
     Attributes:
         name: Name of the network; its file is `<name>.h5`.

@@ -22,7 +22,6 @@ from cosim.training.recipe import Convolution, TrainingRecipe
 from cosim.training.unpacked import to_torch
 
 
-
 def assert_equals_torch(network: Network, module: nn.Sequential, images: np.ndarray) -> None:
     """Every layer's binary outputs and the logits; the tolerance is zero."""
     ours = trace(network, images, mode="ideal")
