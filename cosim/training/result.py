@@ -97,8 +97,8 @@ def card(network: Network, run: Run, test: Estimate | None, digest: str) -> str:
 activations after the hidden layers are +-1, each output has a float32 scale and offset.
 
 **Digital parts.** The first layer takes the 8-bit pixels 0..255 and sums them digitally and exactly, as
-the field does; batch norm and sign are one integer comparison a column; {_pooled(network)}the class scales
-and offsets are float32. The other layers are meant for the array.
+the field does; batch norm and sign are one integer comparison a column; {_pooled(network)}the class
+scales and offsets are float32. The other layers are meant for the array.
 
 ## Accuracy in `ideal` mode
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 
 import numpy as np
@@ -10,10 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cosim.errors import InputError
-from cosim.network.layers import Affine, BatchNorm, ConvLayer, DenseLayer, Network, Pool, Residual
+from cosim.network.layer_options import options_of
+from cosim.network.layers import Affine, BatchNorm, ConvLayer, DenseLayer, Network, Pool
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.packed import Norm
+
+_OPTIONS = {"window", "pool", "digital"}  # Others change what a layer computes; digital says only where.
 
 
 def to_torch(network: Network) -> nn.Sequential:
@@ -24,7 +28,7 @@ def to_torch(network: Network) -> nn.Sequential:
     (dense1, norm1, sign1, ...) where the layers are, so it can be trained on.
 
     Raises:
-        InputError: A layer has an option that a chain of modules cannot have (a shortcut, weights of several bits,
+        InputError: The network has an option that these modules cannot have (a shortcut, weights of several bits,
             a threshold on pixels), or a hidden layer was stored without its batch norm.
     """
     if network.pixel_threshold is not None:
@@ -42,10 +46,9 @@ def to_torch(network: Network) -> nn.Sequential:
 
 def _modules(layer: DenseLayer, names: str, place: str) -> OrderedDict[str, nn.Module]:
     """The modules of one layer in torch's order."""
-    if isinstance(layer.output, Residual) or layer.source or layer.weight_bits > 1:
-        raise InputError(
-            f"layer {layer.name!r} has a real output, another source or weights of several bits", place=place
-        )
+    unknown = sorted(json.loads(options_of(layer)).keys() - _OPTIONS)
+    if unknown:
+        raise InputError(f"layer {layer.name!r} has options without a torch module: {', '.join(unknown)}", place=place)
     pool = layer.pool if isinstance(layer, ConvLayer) else None
     modules: OrderedDict[str, nn.Module] = OrderedDict({layer.name: _weights(layer)})
     if pool is not None and pool.of == "sums":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from cosim.errors import InputError
 from cosim.hdf5 import content_hash, read
 from cosim.network.files import FILETYPE, load_network, save_network
 from cosim.network.inference import forward, trace
-from cosim.network.layers import Network
+from cosim.network.layers import Network, Residual
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d, binary_network
 from cosim.training.packed import export, groups
@@ -85,6 +86,22 @@ def test_torch_and_back_is_the_same_file(tmp_path: Path) -> None:
     save_network(export(to_torch(stored), name="odd", image_shape=shape), tmp_path / "two.h5")
     hashes = {content_hash(read(path, filetype=FILETYPE, major=1)) for path in tmp_path.iterdir()}
     assert len(hashes) == 1
+
+
+def test_options_that_torch_cannot_have_are_refused() -> None:
+    module, shape = random_cnn(5)
+    network = export(module, name="odd", image_shape=shape)
+    layers = network.layers
+    output = Residual(np.ones(layers[0].out_features, "f4"), np.ones(layers[0].out_features, "f4"))
+    real = replace(network, layers=(replace(layers[0], output=output), *layers[1:]))
+    with pytest.raises(InputError, match=r"odd: layer 'conv1' has options without a torch module: residual"):
+        to_torch(real)
+    without = replace(network, layers=(replace(layers[0], batch_norm=None), *layers[1:]))
+    with pytest.raises(InputError, match="'conv1' has no batch norm to rebuild"):
+        to_torch(without)
+    binary = replace(network, layers=(replace(layers[0], input="binary"), *layers[1:]), pixel_threshold=128)
+    with pytest.raises(InputError, match="a threshold on pixels has no torch module"):
+        to_torch(binary)
 
 
 @pytest.mark.parametrize("pad_value", [-1, 0, 1])
