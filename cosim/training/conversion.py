@@ -41,6 +41,14 @@ def list_convertible(model: nn.Module, exclude: Sequence[str] = ()) -> tuple[Con
 
     Raises:
         InputError: The forward cannot be traced, or a name in `exclude` is no module.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> for line in list_convertible(model):
+    ...     print(line)
+    0 (Flatten): kept: no arithmetic
+    1 (Linear): simulated: BinaryLinear, digital, on pixels 0..255; the signs of its real weights
+    2 (ReLU): refused: it has no simulation, and it does not give the signs of its inputs
+    3 (Linear): refused: its input is not +1 and -1: a sign must stand before it
     """
     return _converted(model, exclude)[0]
 
