@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,9 @@ class Conversion:
         return f"{self.module or 'model'} ({self.kind}): {self.action}: {self.says}"
 
 
-def list_convertible(model: nn.Module, exclude: Sequence[str] = ()) -> tuple[Conversion, ...]:
+def list_convertible(
+    model: nn.Module, exclude: Sequence[str] = (), *, pixel_scale: float = 1.0
+) -> tuple[Conversion, ...]:
     """What `convert` would do, module by module in the order of the forward; nothing is changed.
 
     Raises:
@@ -50,10 +53,12 @@ def list_convertible(model: nn.Module, exclude: Sequence[str] = ()) -> tuple[Con
     2 (ReLU): refused: it has no simulation, and it does not give the signs of its inputs
     3 (Linear): refused: its input is not +1 and -1: a sign must stand before it
     """
-    return _converted(model, exclude)[0]
+    return _converted(model, exclude, pixel_scale)[0]
 
 
-def convert(model: nn.Module, surrogate: object | None = None, exclude: Sequence[str] = ()) -> nn.Sequential:
+def convert(
+    model: nn.Module, surrogate: object | None = None, exclude: Sequence[str] = (), *, pixel_scale: float = 1.0
+) -> nn.Sequential:
     """The model as binary layers in eval mode; the model itself is not changed.
 
     The result is a flat nn.Sequential of BinaryLinear, BinaryConv2d, batch norm, sign, max pooling and a last scale
@@ -66,6 +71,8 @@ def convert(model: nn.Module, surrogate: object | None = None, exclude: Sequence
             nn.MaxPool2d, nn.Flatten, nn.Dropout.
         surrogate: Only None: reads are simulated once the result is packed.
         exclude: Paths of modules, or of modules that hold them, to keep in floating point; `export` refuses those.
+        pixel_scale: What the model's own input is of a pixel 0..255: 1 / 255 after torchvision's ToTensor. An input
+            that is shifted too (normalized) has no conversion where it is padded.
 
     Raises:
         InputError: A module that cannot be simulated, with its path as the place; `list_convertible` lists all.
@@ -75,14 +82,18 @@ def convert(model: nn.Module, surrogate: object | None = None, exclude: Sequence
             "convert does not read through a surrogate inside torch",
             hint="convert(model), export, cosim.calibrate and cosim.evaluate read the packed network through it",
         )
-    lines, built = _converted(model, exclude)
+    lines, built = _converted(model, exclude, pixel_scale)
     for line in lines:
         if line.action == "refused":
             raise InputError(line.says, place=f"module {line.module or type(model).__name__} ({line.kind})")
     return nn.Sequential(built).eval()
 
 
-def _converted(model: nn.Module, exclude: Sequence[str]) -> tuple[tuple[Conversion, ...], OrderedDict[str, nn.Module]]:
+def _converted(
+    model: nn.Module, exclude: Sequence[str], pixel_scale: float
+) -> tuple[tuple[Conversion, ...], OrderedDict[str, nn.Module]]:
+    if not (math.isfinite(pixel_scale) and pixel_scale > 0):
+        raise InputError(f"pixel_scale must be positive, got {pixel_scale}")
     model = copy.deepcopy(model).cpu().eval()
     names = [name for name, _ in model.named_modules() if name]
     for name in exclude:
@@ -90,7 +101,7 @@ def _converted(model: nn.Module, exclude: Sequence[str]) -> tuple[tuple[Conversi
             near = difflib.get_close_matches(name, names, 1)
             raise InputError(f"exclude: no module {name!r}", hint=f"did you mean {near[0]!r}?" if near else None)
     calls = chain_of(model)
-    builder, lines = Builder(), []
+    builder, lines = Builder(pixel_scale), []
     for index, call in enumerate(calls):
         lines.append(_line(builder, call, calls[index + 1 :], exclude))
     if not calls:

@@ -39,6 +39,7 @@ class Builder:
     """The modules made so far; "sums" become "reals" by a batch norm or tanh and then "signs".
 
     Attributes:
+        pixel_scale: What the model's own input is of a pixel.
         modules: Them, by name.
         pending: The weights whose batch norm has not come yet.
         norm: The batch norm that came after them, until a sign has come.
@@ -49,6 +50,7 @@ class Builder:
         pooled: Whether the layer has its pooling.
     """
 
+    pixel_scale: float = 1.0
     modules: OrderedDict[str, nn.Module] = field(default_factory=OrderedDict[str, nn.Module])
     pending: Pending | None = None
     norm: Norm | None = None
@@ -62,6 +64,8 @@ class Builder:
         """Keep a module in floating point, and say so."""
         if self.pending is not None:
             raise InputError("a module in floating point must stand at the beginning or after a sign")
+        if self.values == "pixels" and self.pixel_scale != 1.0:
+            raise InputError("a first layer in floating point takes the pixels as they are, pixel_scale must be 1")
         self._put(name, copy.deepcopy(module))
         self.values, self.channels, self.flat = "float", None, None
         return "in floating point, as excluded; export refuses it"
@@ -124,6 +128,8 @@ class Builder:
         weight = module.weight.detach()
         self._check_inputs(module, weight)
         said, scale = _scale(module)
+        if self.values == "pixels":
+            scale = scale * self.pixel_scale
         twin = _binary(module)
         self._put(name, twin)
         bias = getattr(module, "bias", None)

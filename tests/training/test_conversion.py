@@ -173,6 +173,21 @@ def test_a_layer_without_norm_keeps_its_bias_and_a_real_one_becomes_its_signs() 
     assert "the signs of its real weights, 1 of them 0" in str(list_convertible(model)[1])
 
 
+def test_a_model_of_scaled_pixels_keeps_what_it_computes() -> None:
+    model, images = user_net(), random_images()
+    x = pixels_of(images, (16, 16))
+    with torch.no_grad():
+        model.body[1].running_mean.div_(255)
+        model.body[1].running_var.div_(255**2)
+        theirs = model(x / 255)
+        assert torch.allclose(convert(model, pixel_scale=1 / 255)(x), theirs, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(convert(model)(x), theirs, rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match="pixel_scale must be positive"):
+        convert(model, pixel_scale=0.0)
+    with pytest.raises(InputError, match=r"module conv1 \(Conv2d\): a first layer in floating point"):
+        convert(model, exclude=("conv1",), pixel_scale=1 / 255)
+
+
 def test_excluded_modules_stay_and_are_not_packed() -> None:
     model = user_net()
     converted = convert(model, exclude=("conv1", "body", "fc2"))
