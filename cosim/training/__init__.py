@@ -1,7 +1,8 @@
 """Training of binary networks with PyTorch: the only part of cosim that needs torch (extra `train`).
 
 `train(recipe, out=folder)` trains and yields progress, `to_torch(network)` rebuilds the digital torch network
-from packed bits, `export(module, ...)` packs a trained one. The recipes of the shipped networks are in
+from packed bits, `export(module, ...)` packs a trained one, `convert(model)` turns a user's own model into modules
+that can be packed and `list_convertible(model)` says what it will do. The recipes of the shipped networks are in
 `models/networks/recipes`. Names are loaded on first use, so `import cosim.training` itself stays light; it
 raises `InputError` where torch is missing.
 """
@@ -15,18 +16,33 @@ from typing import TYPE_CHECKING, Any
 from cosim.errors import InputError
 
 if TYPE_CHECKING:
-    from cosim.training.convert import export, to_torch
+    from cosim.training.conversion import Conversion, convert, list_convertible
     from cosim.training.loop import Progress, train
+    from cosim.training.packed import export
     from cosim.training.recipe import TrainingRecipe, load_recipe
+    from cosim.training.unpacked import to_torch
 
-__all__ = ["Progress", "TrainingRecipe", "export", "load_recipe", "to_torch", "train"]
+__all__ = [
+    "Conversion",
+    "Progress",
+    "TrainingRecipe",
+    "convert",
+    "export",
+    "list_convertible",
+    "load_recipe",
+    "to_torch",
+    "train",
+]
 
 _HOME = {
+    "Conversion": "conversion",
     "Progress": "loop",
     "TrainingRecipe": "recipe",
-    "export": "convert",
+    "convert": "conversion",
+    "export": "packed",
+    "list_convertible": "conversion",
     "load_recipe": "recipe",
-    "to_torch": "convert",
+    "to_torch": "unpacked",
     "train": "loop",
 }
 

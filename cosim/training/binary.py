@@ -71,18 +71,21 @@ class ClassAffine(nn.Module):
         return x * self.scale + self.offset
 
 
-def binary_mlp(widths: Sequence[int], *, seed: int, spread: float = 0.1) -> nn.Sequential:
+def binary_mlp(
+    widths: Sequence[int], *, seed: int, spread: float = 0.1, generator: torch.Generator | None = None
+) -> nn.Sequential:
     """A binary multi-layer perceptron: (dense, norm, sign) for every hidden layer, then (dense, affine).
 
     Args:
         widths: Inputs, hidden widths, classes; for example (784, 1024, 1024, 10).
         seed: Seed of the initial weights.
         spread: Latent weights start uniform in [-spread, spread].
+        generator: Gives the initial weights in place of a new one of the seed.
 
     >>> [name for name, _ in binary_mlp((4, 3, 2), seed=0).named_children()]
     ['dense1', 'norm1', 'sign1', 'dense2', 'affine']
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator or torch.Generator().manual_seed(seed)
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     last = len(widths) - 1
     for index in range(1, len(widths)):

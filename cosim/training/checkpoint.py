@@ -88,7 +88,7 @@ def _restore(datasets: Mapping[str, Dataset], module: nn.Module, optimizer: torc
 
 def _dataset(tensor: Tensor) -> Dataset:
     values = tensor.detach().cpu().numpy()
-    axes = ("column", "input")[: values.ndim]
+    axes = ("column", "input", "kernel_row", "kernel_column")[: values.ndim]
     return Dataset(values, units="1", long_name="state of a training run", axes=axes)
 
 

@@ -14,7 +14,7 @@ _CHUNK = 2048
 _EXACT = 2**24
 
 
-def fold(norm: nn.BatchNorm1d, reach: int) -> Threshold:
+def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int) -> Threshold:
     """The integer rule that equals `norm(sum) >= 0` for every integer sum from -reach to reach.
 
     torch's own batch norm (eval mode) is run on all of these integers, and the sum where its sign changes is
@@ -22,14 +22,14 @@ def fold(norm: nn.BatchNorm1d, reach: int) -> Threshold:
     changes sign gets direction 0 (always +1), or direction +1 and the value reach + 1 (always -1).
 
     Args:
-        norm: Batch norm over the columns, with running statistics.
+        norm: Batch norm over the columns, with running statistics; torch gives the same bits for columns and maps.
         reach: Largest magnitude of a sum, at least 1 and below 2^24, where float32 ends to hold each integer.
 
     Raises:
         InputError: A parameter is not finite, or the sign of a column changes more than once.
     """
     _check(norm, reach)
-    first, changes, positive = _scan(norm, reach)
+    first, changes, positive = _scan(_of_columns(norm), reach)
     if bool((changes > 1).any()):
         raise InputError(f"batch norm is not monotone in column {int(changes.argmax())}")
     rising = ~first & (changes == 1)
@@ -42,12 +42,18 @@ def fold(norm: nn.BatchNorm1d, reach: int) -> Threshold:
     return Threshold(value.numpy().astype(np.int32), direction.numpy().astype(np.int8))
 
 
+def _of_columns(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.BatchNorm1d:
+    """The same batch norm, on the CPU and in eval mode, over columns without a map."""
+    columns = nn.BatchNorm1d(norm.num_features, eps=norm.eps)
+    columns.load_state_dict(norm.state_dict())
+    return columns.eval()
+
+
 def _scan(
     norm: nn.BatchNorm1d, reach: int
 ) -> tuple[Bool[Tensor, " column"], Int64[Tensor, " column"], Int64[Tensor, " column"]]:
     """Sign at -reach, number of sign changes and number of positive outputs over all integers, by column."""
-    training, columns = norm.training, norm.num_features
-    norm.eval()
+    columns = norm.num_features
     changes = torch.zeros(columns, dtype=torch.int64)
     positive = torch.zeros(columns, dtype=torch.int64)
     first = last = torch.zeros(0)
@@ -60,11 +66,10 @@ def _scan(
             changes += (outputs != torch.cat([before, outputs[:-1]])).sum(0)
             positive += outputs.sum(0)
             last = outputs[-1]
-    norm.train(training)
     return first, changes, positive
 
 
-def _check(norm: nn.BatchNorm1d, reach: int) -> None:
+def _check(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int) -> None:
     if not 1 <= reach < _EXACT:
         raise InputError(f"sums must stay within 1 to {_EXACT - 1}, got {reach}", hint="use fewer inputs")
     if norm.running_mean is None or norm.running_var is None or not norm.affine:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from cosim.datasets import Images, load_images
 from cosim.errors import InputError
 from cosim.stats import Estimate, proportion
-from cosim.training.batches import Split, batch_count, batches, split
-from cosim.training.binary import BinaryLinear, binary_mlp
+from cosim.training.batches import Split, batch_count, batches, network_input, split
+from cosim.training.binary import BinaryLinear
 from cosim.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from cosim.training.convolutional import BinaryConv2d, binary_network
 from cosim.training.recipe import TrainingRecipe, check_recipe, load_recipe
 from cosim.training.result import Run, write_result
 
@@ -81,7 +82,7 @@ def train(
     return _train(recipe, _folder(Path(out)), images, None if recipe.holdout_images else test)
 
 
-def accuracy(module: nn.Module, data: Split) -> Estimate:
+def accuracy(module: nn.Module, data: Split, recipe: TrainingRecipe) -> Estimate:
     """Share of images that the module, in eval mode, puts into the right class, with its interval."""
     training = module.training
     module.eval()
@@ -89,7 +90,7 @@ def accuracy(module: nn.Module, data: Split) -> Estimate:
     with torch.no_grad():
         for start in range(0, len(data), _EVALUATION_BATCH):
             part = slice(start, start + _EVALUATION_BATCH)
-            logits = module(data.images[part].flatten(1).float())
+            logits = module(network_input(data.images[part], recipe))
             correct += int((logits.argmax(1) == data.labels[part]).sum())
     module.train(training)
     return proportion(correct, len(data))
@@ -98,8 +99,7 @@ def accuracy(module: nn.Module, data: Split) -> Estimate:
 def _train(recipe: TrainingRecipe, out: Path, images: Images, test: Images | None) -> Iterator[Progress]:
     training, validation = split(images, recipe.holdout_images)
     classes = int(training.labels.max()) + 1
-    pixels = training.images[0].numel()
-    module = binary_mlp((pixels, *recipe.hidden, classes), seed=recipe.seed, spread=recipe.initial_spread)
+    module = binary_network(recipe, images.images.shape[1:], classes)
     optimizer = torch.optim.Adam(module.parameters(), lr=recipe.learning_rate, fused=True)
     data_hash = _hash(images)
     checkpoint = out / f"{recipe.name}.checkpoint.h5"
@@ -110,8 +110,8 @@ def _train(recipe: TrainingRecipe, out: Path, images: Images, test: Images | Non
     while True:
         done = position.epoch >= recipe.epochs
         with _threads(recipe.threads):
-            score = accuracy(module, validation) if len(validation) else None
-        run = Run(recipe, data_hash, position.seconds, score, test)
+            score = accuracy(module, validation, recipe) if len(validation) else None
+        run = Run(recipe, images.images.shape[1:], data_hash, position.seconds, score, test)
         network = write_result(module, run, out) if done else None
         if position.epoch:
             yield Progress(position.epoch, recipe.epochs, loss, score, position.seconds, network)
@@ -144,7 +144,7 @@ def _step(module: nn.Module, optimizer: torch.optim.Adam, pixels: Tensor, labels
     loss.backward()
     optimizer.step()
     for layer in module.modules():
-        if isinstance(layer, BinaryLinear):
+        if isinstance(layer, BinaryLinear | BinaryConv2d):
             layer.clip()
     return loss.detach()
 

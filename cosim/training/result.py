@@ -14,9 +14,9 @@ from cosim.datasets import Images
 from cosim.hdf5 import content_hash, read
 from cosim.network.files import FILETYPE, save_network
 from cosim.network.inference import evaluate
-from cosim.network.layers import Network
+from cosim.network.layers import ConvLayer, DenseLayer, Network
 from cosim.stats import Estimate
-from cosim.training.convert import export
+from cosim.training.packed import export
 from cosim.training.recipe import TrainingRecipe
 
 CLASSES = {
@@ -33,6 +33,18 @@ CLASSES = {
         "Bag",
         "Ankle boot",
     ),
+    "cifar10": (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ),
 }
 
 
@@ -42,6 +54,7 @@ class Run:
 
     Attributes:
         recipe: The recipe.
+        image_shape: Rows, columns and, for colours, channels of an image.
         train_hash: SHA-256 of the training images and labels.
         seconds: Training time.
         validation: Accuracy on the images held out, if any.
@@ -49,6 +62,7 @@ class Run:
     """
 
     recipe: TrainingRecipe
+    image_shape: tuple[int, ...]
     train_hash: str
     seconds: float
     validation: Estimate | None
@@ -62,7 +76,7 @@ def write_result(module: nn.Sequential, run: Run, out: Path) -> Path:
         InputError: The files cannot be written.
     """
     recipe = run.recipe
-    network = export(module, name=recipe.name, provenance=_provenance(run))
+    network = export(module, name=recipe.name, image_shape=run.image_shape, provenance=_provenance(run))
     path = out / f"{recipe.name}.h5"
     save_network(network, path)
     test = None if run.test is None else _test_accuracy(network, run.test)
@@ -74,18 +88,17 @@ def write_result(module: nn.Sequential, run: Run, out: Path) -> Path:
 def card(network: Network, run: Run, test: Estimate | None, digest: str) -> str:
     """The network's card as Markdown: what it is, how it was made, how good it is, what is digital."""
     recipe = run.recipe
-    widths = [network.in_features, *(layer.out_features for layer in network.layers)]
     accuracy = f"- test images: {_percent(test)}, looked at once" if test else "- test images: not looked at"
     if run.validation:
         accuracy += f"\n- images held out: {_percent(run.validation)}"
     return f"""# {network.name}
 
-Binary multi-layer perceptron {"-".join(map(str, widths))} for {recipe.dataset}: all weights are +-1, the
+{_kind(network)} for {recipe.dataset}: all weights are +-1, the
 activations after the hidden layers are +-1, each output has a float32 scale and offset.
 
 **Digital parts.** The first layer takes the 8-bit pixels 0..255 and sums them digitally and exactly, as
-the field does; batch norm and sign are one integer comparison a column; the class scales and offsets are
-float32. The other layers are meant for the array.
+the field does; batch norm and sign are one integer comparison a column; {_pooled(network)}the class
+scales and offsets are float32. The other layers are meant for the array.
 
 ## Accuracy in `ideal` mode
 
@@ -107,6 +120,26 @@ Command: `cosim train models/networks/recipes/{recipe.name}.toml`; how its value
 
 Content SHA-256: {digest}
 """
+
+
+def _kind(network: Network) -> str:
+    """What it is and its widths: 32C3 is a convolution to 32 channels by 3 x 3 kernels, MP2 a max pooling of 2 x 2."""
+    if not any(isinstance(layer, ConvLayer) for layer in network.layers):
+        widths = [network.in_features, *(layer.out_features for layer in network.layers)]
+        return f"Binary multi-layer perceptron {'-'.join(map(str, widths))}"
+    return f"Binary convolutional network {'-'.join(map(_size, network.layers))}"
+
+
+def _size(layer: DenseLayer) -> str:
+    if not isinstance(layer, ConvLayer):
+        return str(layer.out_features)
+    step = "" if layer.window.stride == (1, 1) else f"S{layer.window.stride[0]}"
+    return f"{layer.out_features}C{layer.window.kernel[0]}{step}" + (f"-MP{layer.pool.size[0]}" if layer.pool else "")
+
+
+def _pooled(network: Network) -> str:
+    pools = any(isinstance(layer, ConvLayer) and layer.pool is not None for layer in network.layers)
+    return "max pooling compares; " if pools else ""
 
 
 def _provenance(run: Run) -> dict[str, str]:

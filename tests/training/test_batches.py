@@ -51,13 +51,26 @@ def test_shift_moves_whole_images_by_up_to_the_reach(recipe: TrainingRecipe) -> 
     assert bool((moved.sum((1, 2)) == 200).all())
 
 
+def test_all_colours_of_an_image_move_and_mirror_together(colours: Images, cnn_recipe: TrainingRecipe) -> None:
+    training, _ = split(colours, 0)
+    same = training.images[:, :1].expand(-1, 3, -1, -1).contiguous()
+    moved = augment(same, cnn_recipe, torch.Generator().manual_seed(1))
+    assert moved.shape == (200, 3, 32, 32)
+    assert torch.equal(moved[:, 0], moved[:, 1])
+    assert torch.equal(moved[:, 0], moved[:, 2])
+    grey = augment(same[:, 0].contiguous(), cnn_recipe, torch.Generator().manual_seed(1))
+    assert torch.equal(moved[:, 0], grey)
+    first, _ = next(iter(batches(training, cnn_recipe, 0)))
+    assert first.shape == (40, 3, 32, 32)
+
+
 def test_every_augmentation_changes_the_images(images: Images, recipe: TrainingRecipe) -> None:
     none = replace(recipe, shift_pixels=0, flip_probability=0.0, pixel_dropout=0.0)
     pixels = torch.from_numpy(images.images.copy())
-    assert torch.equal(augment(pixels, none, torch.Generator()), pixels.flatten(1).float())
+    assert torch.equal(augment(pixels, none, torch.Generator()), pixels.float())
     for change in ({"shift_pixels": 1}, {"flip_probability": 0.5}, {"pixel_dropout": 0.5}):
         changed = augment(pixels, replace(none, **change), torch.Generator().manual_seed(0))
-        assert not torch.equal(changed, pixels.flatten(1).float())
+        assert not torch.equal(changed, pixels.float())
     dropped = augment(pixels, replace(none, pixel_dropout=0.5), torch.Generator().manual_seed(0))
     # Mean over 235,200 pixels of a spread of about 100: 5 sigma of the mean is about 1 %.
     assert abs(float(dropped.mean()) / float(pixels.float().mean()) - 1) < 0.01

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from cosim.config import parse_toml
 from cosim.datasets import Images
 from cosim.errors import InputError
 from cosim.hdf5 import content_hash, read
 from cosim.network.files import FILETYPE, load_network
+from cosim.network.inference import evaluate
 from cosim.training.loop import train
 from cosim.training.recipe import TrainingRecipe
 
@@ -56,6 +58,30 @@ def test_killed_and_resumed_gives_the_same_bits(recipe: TrainingRecipe, images: 
     process.wait()
     assert checkpoint.exists()
     assert trained(longer, images, tmp_path / "killed") == whole
+
+
+def test_a_convolutional_run_resumes_to_the_same_bits(
+    cnn_recipe: TrainingRecipe, colours: Images, tmp_path: Path
+) -> None:
+    whole = trained(cnn_recipe, colours, tmp_path / "whole")
+    next(train(cnn_recipe, out=tmp_path / "parts", images=colours))
+    assert trained(cnn_recipe, colours, tmp_path / "parts") == whole
+    assert trained(replace(cnn_recipe, seed=4), colours, tmp_path / "other") != whole
+
+
+def test_a_convolutional_run_learns_and_says_what_it_made(
+    cnn_recipe: TrainingRecipe, colours: Images, tmp_path: Path
+) -> None:
+    plain = replace(cnn_recipe, shift_pixels=0, flip_probability=0.0, batch=20, epochs=20)
+    *_, last = train(plain, out=tmp_path, images=colours, test=colours)
+    network = load_network(tmp_path / "tiny_cnn.h5")
+    assert evaluate(network, colours.images, colours.labels, mode="ideal").accuracy.low > 0.5  # Chance is 0.1.
+    assert network.image_shape == (32, 32, 3)
+    assert last.network == tmp_path / "tiny_cnn.h5"
+    card = (tmp_path / "tiny_cnn.card.md").read_text()
+    assert "Binary convolutional network 7C3S2-MP2-9C3-MP2-10-10 for cifar10" in card
+    assert "airplane" in network.provenance["classes"]
+    assert parse_toml(network.provenance["recipe"], TrainingRecipe, place="card") == plain
 
 
 def test_progress_counts_up_and_the_loss_falls(recipe: TrainingRecipe, images: Images, tmp_path: Path) -> None:

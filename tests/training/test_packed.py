@@ -17,7 +17,8 @@ from cosim.network.files import FILETYPE, load_network, save_network
 from cosim.network.inference import evaluate, forward, trace
 from cosim.network.layers import Network
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign, binary_mlp
-from cosim.training.convert import export, to_torch
+from cosim.training.packed import export
+from cosim.training.unpacked import to_torch
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (784, 70, 37, 10)
@@ -65,13 +66,23 @@ def assert_equals_torch(network: Network, module: nn.Sequential, images: np.ndar
     assert layer == len(network.layers) - 1
 
 
-@pytest.mark.parametrize(("name", "least"), [("fashion_mnist", 0.88), ("mnist", 0.984)])
-def test_shipped_network_is_as_good_as_its_card(name: Literal["fashion_mnist", "mnist"], least: float) -> None:
+SHIPPED: list[tuple[Literal["fashion_mnist", "mnist"], str, float]] = [
+    ("fashion_mnist", "mlp", 0.88),
+    ("mnist", "mlp", 0.984),
+    ("mnist", "cnn", 0.99),
+    ("fashion_mnist", "cnn", 0.90),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "least"), SHIPPED)
+def test_shipped_network_is_as_good_as_its_card(
+    name: Literal["fashion_mnist", "mnist"], kind: str, least: float
+) -> None:
     if name == "mnist" and not images_are_here(name):
         pytest.skip("MNIST is not on this machine (no package brings it): COSIM_DATA, or cosim data fetch mnist")
     test = load_images(name, "test")
-    found = evaluate(load_network(f"{name}_mlp"), test.images, test.labels, mode="ideal").accuracy
-    card = (ROOT / "models" / "networks" / f"{name}_mlp.card.md").read_text()
+    found = evaluate(load_network(f"{name}_{kind}"), test.images, test.labels, mode="ideal").accuracy
+    card = (ROOT / "models" / "networks" / f"{name}_{kind}.card.md").read_text()
     assert f"{100 * found.value:.2f} %" in card
     assert found.value >= least
     assert found.n == 10_000
@@ -89,6 +100,17 @@ def test_shipped_network_equals_torch_on_all_test_images(name: str) -> None:
     images = load_images("fashion_mnist", "test").images
     assert len(images) == 10_000
     assert_equals_torch(network, to_torch(network), images)
+
+
+@pytest.mark.parametrize("name", [f"{name}_{kind}" for name, kind, _ in SHIPPED if kind == "cnn"])
+def test_shipped_convolutional_network_equals_torch_on_all_test_images(name: str) -> None:
+    network = load_network(name)
+    images = load_images("fashion_mnist", "test").images
+    module = to_torch(network)
+    with torch.no_grad():
+        theirs = torch.cat([module(torch.tensor(part).float().unsqueeze(1)) for part in np.split(images, 20)])
+    ours = forward(network, images, mode="ideal")
+    assert np.array_equal(ours.view(np.uint32), theirs.numpy().view(np.uint32))
 
 
 @pytest.mark.parametrize("seed", range(3))

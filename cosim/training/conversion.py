@@ -1,0 +1,135 @@
+"""A user's own torch module turned into binary layers that cosim can simulate."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from cosim.errors import InputError
+from cosim.training.chain import Call, chain_of, unused_modules
+from cosim.training.layer_building import Builder
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What `convert` does with one module.
+
+    Attributes:
+        module: Its path in the model, "" for what concerns none.
+        kind: Its class, or the function that a forward calls.
+        action: "simulated", "kept" (it stays as it is), "left out" (without effect on the result) or "refused".
+        says: What it becomes, or why it is refused.
+    """
+
+    module: str
+    kind: str
+    action: str
+    says: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.module or 'model'} ({self.kind}): {self.action}: {self.says}"
+
+
+def list_convertible(
+    model: nn.Module, exclude: Sequence[str] = (), *, pixel_scale: float = 1.0
+) -> tuple[Conversion, ...]:
+    """What `convert` would do, module by module in the order of the forward; nothing is changed.
+
+    Raises:
+        InputError: The forward cannot be traced, or a name in `exclude` is no module.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> for line in list_convertible(model):
+    ...     print(line)
+    0 (Flatten): kept: no arithmetic
+    1 (Linear): simulated: BinaryLinear, digital, on pixels 0..255; the signs of its real weights
+    2 (ReLU): refused: it has no simulation, and it does not give the signs of its inputs
+    3 (Linear): refused: its input is not +1 and -1: a sign must stand before it
+    """
+    return _converted(model, exclude, pixel_scale)[0]
+
+
+def convert(
+    model: nn.Module, surrogate: object | None = None, exclude: Sequence[str] = (), *, pixel_scale: float = 1.0
+) -> nn.Sequential:
+    """The model as binary layers in eval mode; the model itself is not changed.
+
+    The result is a flat nn.Sequential of BinaryLinear, BinaryConv2d, batch norm, sign, max pooling and a last scale
+    and offset, which trains through straight-through gradients and which `export` packs. It takes pixels 0..255.
+    Biases and factors of a column join the batch norm after it (exact up to float32 rounding of its values).
+
+    Args:
+        model: nn.Sequential, or a module whose forward calls modules one after the other: nn.Linear, nn.Conv2d and
+            subclasses that binarize in their forward, batch norm, modules that give signs, nn.Hardtanh, nn.Tanh,
+            nn.MaxPool2d, nn.Flatten, nn.Dropout.
+        surrogate: Only None: reads are simulated once the result is packed.
+        exclude: Paths of modules, or of modules that hold them, to keep in floating point; `export` refuses those.
+        pixel_scale: What the model's own input is of a pixel 0..255: 1 / 255 after torchvision's ToTensor. An input
+            that is shifted too (normalized) has no conversion where it is padded.
+
+    Raises:
+        InputError: A module that cannot be simulated, with its path as the place; `list_convertible` lists all.
+    """
+    if surrogate is not None:
+        raise InputError(
+            "convert does not read through a surrogate inside torch",
+            hint="convert(model), export, cosim.calibrate and cosim.evaluate read the packed network through it",
+        )
+    lines, built = _converted(model, exclude, pixel_scale)
+    for line in lines:
+        if line.action == "refused":
+            raise InputError(line.says, place=f"module {line.module or type(model).__name__} ({line.kind})")
+    return nn.Sequential(built).eval()
+
+
+def _converted(
+    model: nn.Module, exclude: Sequence[str], pixel_scale: float
+) -> tuple[tuple[Conversion, ...], OrderedDict[str, nn.Module]]:
+    if not (math.isfinite(pixel_scale) and pixel_scale > 0):
+        raise InputError(f"pixel_scale must be positive, got {pixel_scale}")
+    model = copy.deepcopy(model).cpu().eval()
+    names = [name for name, _ in model.named_modules() if name]
+    for name in exclude:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            raise InputError(f"exclude: no module {name!r}", hint=f"did you mean {near[0]!r}?" if near else None)
+    calls = chain_of(model)
+    builder, lines = Builder(pixel_scale), []
+    for index, call in enumerate(calls):
+        lines.append(_line(builder, call, calls[index + 1 :], exclude))
+    if not calls:
+        lines.append(Conversion("", type(model).__name__, "refused", "the forward calls no module"))
+    if not any(line.action == "refused" for line in lines):
+        problem = builder.finish()
+        if problem:
+            lines.append(Conversion(calls[-1].name, _kind(calls[-1]), "refused", problem))
+        lines += [
+            Conversion(name, "not called", "left out", "the forward does not use it")
+            for name in unused_modules(model, calls)
+        ]
+    return tuple(lines), builder.modules
+
+
+def _line(builder: Builder, call: Call, after: Sequence[Call], exclude: Sequence[str]) -> Conversion:
+    def said(action: str, says: str) -> Conversion:
+        return Conversion(call.name, _kind(call), action, says)
+
+    if call.problem or call.module is None:
+        return said("refused", call.problem)
+    try:
+        if any(call.name == each or call.name.startswith(f"{each}.") for each in exclude):
+            return said("kept", builder.keep(call.name, call.module))
+        return said(*builder.add(call.name, call.module, last=not after))
+    except InputError as error:
+        return said("refused", error.message)
+
+
+def _kind(call: Call) -> str:
+    return call.function or type(call.module).__name__
