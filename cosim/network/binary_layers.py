@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Int8, Integer, UInt64
@@ -13,6 +13,8 @@ from cosim.network.outputs import Affine, BatchNorm, Residual, Threshold, expect
 from cosim.network.packing import padding_is_clear, unpack_signs, words_for
 from cosim.network.window import Pool, Window
 
+Input = Literal["pixels", "binary", "on_off"]
+INPUTS: tuple[Input, ...] = get_args(Input)
 PIXEL_MAX = 255
 BITS_MAX = 15
 _SUM_LIMIT = 2**30
@@ -31,7 +33,7 @@ class DenseLayer:
     Attributes:
         name: Unique in its network.
         input: "pixels": raw 8-bit pixels, summed digitally and exactly; "binary": +1 and -1, summed by the
-            circuit.
+            circuit; "on_off": 1 and 0 (HBNN; Liu et al., DAC 2018), summed by the circuit, where 0 turns its row off.
         in_features: Number of inputs.
         packed: Weights as bits, 1 is +1, least significant first, padding bits 0; (column, word). With several
             bits a weight all columns of the lowest bit come first.
@@ -40,11 +42,11 @@ class DenseLayer:
         batch_norm: What `output` was folded from, if it is known.
         source: Name of the earlier layer whose binary output this one takes; "" for the one before it.
         weight_bits: Bits of one weight, 1 to 15.
-        digital: Whether binary inputs are summed digitally and exactly too, not by the circuit.
+        digital: Whether binary or on_off inputs are summed digitally and exactly too, not by the circuit.
     """
 
     name: str
-    input: Literal["pixels", "binary"]
+    input: Input
     in_features: int
     packed: UInt64[np.ndarray, "column word"]
     output: Threshold | Affine | Residual
@@ -77,7 +79,7 @@ class DenseLayer:
     @property
     def reads_circuit(self) -> bool:
         """Whether its partial sums are read from sub-arrays."""
-        return self.input == "binary" and not self.digital
+        return self.input != "pixels" and not self.digital
 
     @property
     def out_shape(self) -> tuple[int, int, int]:
@@ -108,8 +110,8 @@ class DenseLayer:
         return self.in_features * (PIXEL_MAX if self.input == "pixels" else 1) * (2**self.weight_bits - 1)
 
     def _check(self) -> None:
-        if self.input not in ("pixels", "binary"):
-            raise InputError(f'input must be "pixels" or "binary", got {self.input!r}')
+        if self.input not in INPUTS:
+            raise InputError(f"input must be one of {', '.join(INPUTS)}, got {self.input!r}")
         if not 1 <= self.weight_bits <= BITS_MAX:
             raise InputError(f"weight_bits must be 1 to {BITS_MAX}, got {self.weight_bits}")
         if self.digital and self.input == "pixels":
@@ -164,6 +166,8 @@ class ConvLayer(DenseLayer):
             )
         if self.input == "pixels" and self.window.pad_value != 0:
             raise InputError(f"pixels are padded with 0, got pad_value {self.window.pad_value}")
+        if self.input == "on_off" and self.window.pad_value == -1:
+            raise InputError("inputs that are on or off are padded with 0 or 1, got pad_value -1")
         if self.pool is not None:
             if isinstance(self.output, Affine) and self.pool.of == "outputs":
                 raise InputError("a layer with an affine output pools its sums, not its outputs")

@@ -57,7 +57,9 @@ def map_network(network: Network, rows: int, order: Order = "flat") -> dict[str,
     mappings: dict[str, Mapping] = {}
     for position, layer in enumerate(network.layers):
         if layer.reads_circuit:
-            mapping = mappings[layer.name] = map_window(network.window(position), rows, order)
+            mapping = mappings[layer.name] = map_window(
+                network.window(position), rows, order, on_off=layer.input == "on_off"
+            )
             most = _ARRAYS_MAX >> (layer.weight_bits - 1)  # Sums of 16-bit centroids stay below 2**31.
             if mapping.arrays > most:
                 raise InputError(f"{mapping.arrays} sub-arrays are more than {most}", place=f"layer {layer.name}")
