@@ -12,11 +12,12 @@ from jaxtyping import Shaped
 from cosim import hdf5, resources
 from cosim.errors import InputError
 from cosim.hdf5 import Attribute, Content, Dataset
+from cosim.network.binary_layers import INPUTS
 from cosim.network.layer_options import Options, options_of, parse_options
 from cosim.network.layers import Affine, BatchNorm, ConvLayer, DenseLayer, Network, Residual, Threshold
 
 FILETYPE = "cosim-network"
-VERSION = (1, 1)
+VERSION = (1, 2)
 KINDS = ("dense", "conv")
 
 _PROVENANCE = "provenance."
@@ -143,8 +144,8 @@ def _network(content: Content) -> Network:
 def _layer(
     datasets: Mapping[str, Dataset], name: str, kind: str, inputs: str, in_features: int, text: str
 ) -> DenseLayer:
-    if inputs not in ("pixels", "binary"):
-        raise InputError(f'input must be "pixels" or "binary", got {inputs!r}', place=f"layer {name}")
+    if inputs not in INPUTS:
+        raise InputError(f"input must be one of {', '.join(INPUTS)}, got {inputs!r}", place=f"layer {name}")
     options = parse_options(text, name, conv=kind == "conv")
     norm = None
     if f"{name}/batch_norm/gamma" in datasets:

@@ -41,7 +41,9 @@ _DRAW_MAX = 65534
 
 def can_be_wide() -> bool:
     """Whether this processor has the instructions of `wide_sums`, and numba is not kept from using them."""
-    return not (_config.CPU_NAME or _config.CPU_FEATURES) and bool(binding.get_host_cpu_features().get("avx512bw", False))
+    return not (_config.CPU_NAME or _config.CPU_FEATURES) and bool(
+        binding.get_host_cpu_features().get("avx512bw", False)
+    )
 
 
 def _splat(builder: Any, value: Any, vector: Any) -> Any:

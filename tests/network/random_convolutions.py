@@ -100,21 +100,25 @@ class Builder:
         bits = self._bits()
         packed = pack_signs(random_signs(rng, bits * columns, inputs))
         about = {"weight_bits": bits, "digital": bool(rng.random() < 0.3)}
-        self.layers.append(DenseLayer(f"dense{len(self.layers)}", "binary", inputs, packed, output, **about))
+        self.layers.append(DenseLayer(f"dense{len(self.layers)}", self._kind(0), inputs, packed, output, **about))
         self.shape = (columns, 1, 1)
 
     def _add(
         self, window: Window, columns: int, output: Threshold | Residual, pool: Pool | None, source: str = ""
     ) -> None:
-        kind = "binary" if self.layers else self.input
+        kind = self._kind(window.pad_value)
         bits = self._bits()
         packed = pack_signs(random_signs(self.rng, bits * columns, window.in_features))
         name = f"conv{len(self.layers)}"
         norm = self._norm(columns) if isinstance(output, Threshold) and self.rng.random() < 0.5 else None
         about = {"batch_norm": norm, "source": source, "window": window, "pool": pool, "weight_bits": bits}
-        about["digital"] = kind == "binary" and bool(self.rng.random() < 0.3)
+        about["digital"] = kind != "pixels" and bool(self.rng.random() < 0.3)
         self.layers.append(ConvLayer(name, kind, window.in_features, packed, output, **about))
         self.shape = self.layers[-1].out_shape
+
+    def _kind(self, pad_value: int) -> str:
+        kind = "binary" if self.layers else self.input
+        return "on_off" if kind == "binary" and pad_value >= 0 and self.rng.random() < 0.4 else kind
 
     def _window(self) -> Window:
         rng = self.rng
