@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int8, Integer, UInt64
 
 from cosim.errors import InputError
-from cosim.network.outputs import Affine, BatchNorm, Residual, Threshold, expect_array
+from cosim.network.outputs import Affine, BatchNorm, Residual, Support, Threshold, expect_array
 from cosim.network.packing import padding_is_clear, unpack_signs, words_for
 from cosim.network.window import Pool, Window
 
@@ -43,6 +43,7 @@ class DenseLayer:
         source: Name of the earlier layer whose binary output this one takes; "" for the one before it.
         weight_bits: Bits of one weight, 1 to 15.
         digital: Whether binary or on_off inputs are summed digitally and exactly too, not by the circuit.
+        support: A factor for each block of weights, if there are such.
     """
 
     name: str
@@ -54,6 +55,7 @@ class DenseLayer:
     source: str = ""
     weight_bits: int = 1
     digital: bool = False
+    support: Support | None = None
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not fit, padding bits that are set and unknown kinds.
@@ -106,8 +108,9 @@ class DenseLayer:
 
     @property
     def reach(self) -> int:
-        """The largest magnitude of an exact sum."""
-        return self.in_features * (PIXEL_MAX if self.input == "pixels" else 1) * (2**self.weight_bits - 1)
+        """The largest magnitude of an exact sum, in units of its last bit."""
+        one = (PIXEL_MAX if self.input == "pixels" else 1) * (2**self.weight_bits - 1)
+        return self.in_features * one * (1 if self.support is None else int(self.support.value.max()))
 
     def _check(self) -> None:
         if self.input not in INPUTS:
@@ -124,11 +127,20 @@ class DenseLayer:
             raise InputError(f"padding bits after input {self.in_features} of packed weights must be 0")
         if columns % self.weight_bits:
             raise InputError(f"{columns} columns are no multiple of {self.weight_bits} bits a weight")
+        if self.support is not None:
+            self._check_support(self.support)
         norm = None if self.batch_norm is None else self.batch_norm.gamma
         folded = self.output.value if isinstance(self.output, Threshold) else self.output.scale
         for name, values in (("output", folded), ("batch norm", norm)):
             if values is not None and len(values) != self.out_features:
                 raise InputError(f"{name} has {len(values)} columns, the weights have {self.out_features}")
+
+    def _check_support(self, support: Support) -> None:
+        if self.input == "pixels" or self.weight_bits > 1:
+            raise InputError("a support is for weights of one bit and inputs that are no pixels")
+        expected = (-(-self.in_features // support.block), self.columns)
+        if support.value.shape != expected:
+            raise InputError(f"a support of blocks of {support.block} must be {expected}, got {support.value.shape}")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

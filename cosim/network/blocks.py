@@ -86,13 +86,33 @@ def pixel_sums(step: Step, images: UInt8[np.ndarray, "image value"]) -> Int32[np
 def read_sums(
     step: Step, maps: UInt64[np.ndarray, "image pixel word"], keys: UInt64[np.ndarray, " image"]
 ) -> Int32[np.ndarray, "patch column"]:
-    """Sums over sub-arrays of what is read from each."""
+    """Sums over sub-arrays of what is read from each, times the factors of a support."""
+    layout, support = step.layout, step.layer.support
+    lines = layout.lines(maps)
+    if support is None:
+        return _read(step, lines, layout.active, keys)
+    words = layout.mapping.words
+    total = np.zeros((len(lines), layout.weights.shape[1]), np.int32)
+    for block, factor in enumerate(support.value):
+        only = np.zeros_like(layout.active)
+        here = slice(block * words, (block + 1) * words)
+        only[:, here] = layout.active[:, here]
+        total += _read(step, lines, only, keys) * factor
+    return total
+
+
+def _read(
+    step: Step,
+    lines: UInt64[np.ndarray, "patch line"],
+    active: UInt64[np.ndarray, "kind line"],
+    keys: UInt64[np.ndarray, " image"],
+) -> Int32[np.ndarray, "patch column"]:
+    """Sums over the sub-arrays that have rows on."""
     layout, tables = step.layout, step.tables
     mapping = layout.mapping
-    lines = layout.lines(maps)
     columns = layout.weights.shape[1]
     sums = aligned((len(lines), columns), np.int32)
-    common = (lines, mapping.kind, layout.active)
+    common = (lines, mapping.kind, active)
     weights = (layout.weights, mapping.on_off)
     if tables is None:
         kernels.ideal_sums(*common, *weights, sums)
@@ -104,7 +124,7 @@ def read_sums(
             about = (mapping.words, tables.table, stairs.bottom, stairs.step, stairs.rise)
             kernels.nominal_stairs(*common, *weights, *about, sums)
     elif tables.thresholds is not None:
-        _compare(step, lines, tables.thresholds, keys, sums)
+        _compare(step, lines, active, tables.thresholds, keys, sums)
     else:
         assert tables.alias is not None
         at_once = (max(1, _AT_ONCE // columns), columns)
@@ -116,6 +136,7 @@ def read_sums(
 def _compare(
     step: Step,
     lines: UInt64[np.ndarray, "patch line"],
+    active: UInt64[np.ndarray, "kind line"],
     thresholds: Thresholds,
     keys: UInt64[np.ndarray, " image"],
     sums: Int32[np.ndarray, "patch column"],
@@ -124,7 +145,7 @@ def _compare(
     assert step.tables is not None
     layout, table = step.layout, step.tables.table
     mapping = layout.mapping
-    common = (lines, mapping.kind, layout.active)
+    common = (lines, mapping.kind, active)
     if step.blocks is not None and thresholds.wide is not None:
         total = aligned(step.blocks.shape[1:], np.int32)
         wide_sums(*common, step.blocks, mapping.on_off, table, thresholds.wide, keys, sums, total)

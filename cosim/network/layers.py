@@ -10,7 +10,7 @@ import numpy as np
 
 from cosim.errors import InputError
 from cosim.network.binary_layers import PIXEL_MAX, ConvLayer, DenseLayer
-from cosim.network.outputs import Affine, BatchNorm, Residual, Threshold, affine_of, dyadic
+from cosim.network.outputs import Affine, BatchNorm, Residual, Support, Threshold, affine_of, dyadic, scaled
 from cosim.network.window import Pool, Window, dense_window, whole_map
 
 __all__ = [
@@ -22,10 +22,12 @@ __all__ = [
     "Network",
     "Pool",
     "Residual",
+    "Support",
     "Threshold",
     "Window",
     "affine_of",
     "dyadic",
+    "scaled",
 ]
 
 IMAGE = -1

@@ -14,8 +14,8 @@ from cosim.network.counter import image_keys
 from cosim.network.cumulative import in_blocks
 from cosim.network.fixed_point import fixed_point
 from cosim.network.layers import Affine, Network, Threshold
-from cosim.network.layout import Layout, lay_out, map_network
-from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order, map_window
+from cosim.network.layout import Layout, lay_out, map_exact, map_network
+from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
 from cosim.network.read_tables import ReadTables, read_tables
 from cosim.network.readout import Readouts, check_readouts
 
@@ -62,7 +62,7 @@ class Step:
     @property
     def fraction_bits(self) -> int:
         """The position of the binary point of the sums."""
-        return self.tables.fraction_bits if self.tables else 0
+        return _fraction_bits(self.layer, self.tables)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,8 +121,7 @@ def prepare(
 
 def _step(network: Network, position: int, mode: Mode, readouts: Readouts, mappings: dict[str, Mapping]) -> Step:
     layer, tables = network.layers[position], None
-    # Exact sums do not depend on the sub-arrays.
-    mapping = map_window(network.window(position), on_off=layer.input == "on_off")
+    mapping = map_exact(network, position)
     if mode != "ideal" and layer.reads_circuit:
         mapping = mappings[layer.name]
         tables = read_tables(readouts[layer.name], mapping, mode)
@@ -138,10 +137,14 @@ def _step(network: Network, position: int, mode: Mode, readouts: Readouts, mappi
         layout=layout,
         tables=tables,
         blocks=in_blocks(layout.weights) if wide else None,
-        bounds=_bounds(layer, tables.fraction_bits if tables else 0),
+        bounds=_bounds(layer, _fraction_bits(layer, tables)),
         pool_of_sums=windows.get("sums"),
         pool_of_outputs=windows.get("outputs"),
     )
+
+
+def _fraction_bits(layer: DenseLayer, tables: ReadTables | None) -> int:
+    return (tables.fraction_bits if tables else 0) + (layer.support.fraction_bits if layer.support else 0)
 
 
 def _bounds(layer: DenseLayer, fraction_bits: int) -> Bounds | None:

@@ -59,14 +59,17 @@ def trace(
         window = network.window(position)
         values = _on_off(values) if layer.input == "on_off" else values
         seen, weights = patches(values, window), window_weights(layer, layer.weights, window)
-        sums, fraction_bits = exact_sums(seen, weights), 0
+        sums, fraction_bits = exact_sums(seen, weights * factors(layer)), 0
         if layer.reads_circuit and mode != "ideal":
             by_n_active, keys = (readouts or {})[layer.name], image_keys(seed, position, numbers)
             signs = window_weights(layer, layer.signs, window)
-            read = read_sums(seen, signs, mappings[layer.name], by_n_active, mode, keys)
+            arrays = read_arrays(seen, signs, mappings[layer.name], by_n_active, mode, keys)
+            supports = 1 if layer.support is None else layer.support.value.T
+            read = (arrays * supports).sum(axis=3)
             by_bit = read.reshape(*read.shape[:2], layer.weight_bits, -1)
             sums = (by_bit * 2 ** np.arange(layer.weight_bits)[:, None]).sum(axis=2)
             fraction_bits = by_n_active[mappings[layer.name].kinds[0]].fraction_bits
+        fraction_bits += 0 if layer.support is None else layer.support.fraction_bits
         columns = np.moveaxis(sums, 2, 1)
         size = layer.window.out_size if isinstance(layer, ConvLayer) else ()
         shortcut = network.shortcut(position)
@@ -98,6 +101,13 @@ def window_weights(
     if isinstance(layer, ConvLayer):
         return weights
     return weights.reshape(-1, window.channels, window.taps).transpose(0, 2, 1).reshape(weights.shape)
+
+
+def factors(layer: DenseLayer) -> Int64[np.ndarray, "column input"] | int:
+    """A layer's support, one factor a weight."""
+    if layer.support is None:
+        return 1
+    return layer.support.value.repeat(layer.support.block, axis=0)[: layer.in_features].T.astype(np.int64)
 
 
 def exact_sums(
@@ -164,19 +174,19 @@ def alias_draws(
     return half.astype(np.uint16).view(np.int16).astype(np.int64)
 
 
-def read_sums(
+def read_arrays(
     seen: Int64[np.ndarray, "image position input"],
     weights: Int64[np.ndarray, "column input"],
     mapping: Mapping,
     by_n_active: ByRows[int, Readout],
     mode: str,
     keys: UInt64[np.ndarray, " image"],
-) -> Int64[np.ndarray, "image position column"]:
-    """The sums of what the readouts say, in fixed point; the rows that are on are those whose input is not 0."""
+) -> Int64[np.ndarray, "image position column array"]:
+    """What the readouts say, in fixed point; the rows that are on are those whose input is not 0."""
     counts = minus_counts(seen, weights, mapping)
     on = np.stack([(seen != 0)[:, :, mapping.array == a].sum(axis=2) for a in range(mapping.arrays)], axis=2)
     if mode == "iid":
-        return draw_codes(counts, on, by_n_active, mapping, keys).sum(axis=3)
+        return draw_codes(counts, on, by_n_active, mapping, keys)
     if mode != "nominal":
         raise InputError(f"mode must be ideal, nominal or iid, got {mode!r}")
     read = np.zeros(counts.shape, np.int64)
@@ -184,7 +194,7 @@ def read_sums(
         at = np.broadcast_to((on == n)[:, :, None], counts.shape)
         readout = by_n_active[int(n)]
         read[at] = readout.centroid[readout.nominal[counts[at]]]
-    return read.sum(axis=3)
+    return read
 
 
 def pooled(values: Shaped[np.ndarray, "image column *map"], layer: DenseLayer, of: str) -> np.ndarray:
