@@ -1,19 +1,11 @@
-"""The verdict's bounds on errors that are known, and the rows of a table of operating points."""
+"""The verdict's bounds, on errors that are known."""
 
 from __future__ import annotations
-
-import dataclasses
-import json
 
 import numpy as np
 import pytest
 
-from cosim.circuit.cell import load_cell
-from cosim.circuit.corner import Corner
-from cosim.circuit.process import load_process
 from cosim.fast.check import BOUND_COUNTS, BOUND_V, Check, compared
-from cosim.fast.table import Point, fast_table, grid
-from cosim.spice.engine import Engine
 
 COUNTS, COUNT_V = (0, 10, 20), 10e-3
 
@@ -93,34 +85,3 @@ def test_reliable_above_what_errs() -> None:
     result = verdict(wanted - 1e-3 * (wanted < 0.8), wanted)
     assert not result.passed
     assert result.reliable_above_v == wanted[wanted >= 0.8].min()
-
-
-def test_rows_come_one_by_one(engine: Engine) -> None:
-    cell, process = load_cell("cap_8t1c"), load_process("generic65")
-    points = [Point(Corner("tt", 1.1, 27.0), rows=16), Point(Corner("tt", 1.0, 27.0), word_line_v=2.0), Corner("no")]
-    rows = fast_table(cell, process, points, engine, draws=3)
-    first = next(rows)
-    assert first.passed, first
-    assert first.word_line_v == pytest.approx(0.44), "the contract's swing follows the supply"
-    assert first.rows == 16
-    assert first.bias_mv is not None
-    assert first.bias_mv < 0.01
-    assert [("word_line_v" in row.reason, "no" in row.reason) for row in rows] == [(True, False), (False, True)]
-    assert json.loads(json.dumps(first.to_json()))["failed_counts"] == []
-
-
-def test_word_line_is_half_the_supply(engine: Engine) -> None:
-    cell, process = load_cell("xnor_8t"), load_process("generic65")
-    wrong = Point(Corner("tt", 5.0, 27.0))
-    (row,) = fast_table(cell, process, [wrong], engine)
-    assert row.word_line_v == 2.5
-    assert not row.passed
-    assert row.to_json()["rms_mv"] is None
-    assert "0.7..1.2" in row.reason or "word_line_v" in row.reason
-
-
-def test_grid_of_the_issue() -> None:
-    corners = grid()
-    assert len({dataclasses.astuple(corner) for corner in corners}) == len(corners) == 17
-    assert Corner("fs", 0.9, 27.0) in corners
-    assert Corner("tt", 1.0, -40.0) in corners
