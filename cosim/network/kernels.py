@@ -311,10 +311,11 @@ def _rows(
 
     Where inputs turn rows on and off, they meet the weights as +1.
     """
-    for line in range(lines.shape[1]):
-        if on_off:
+    if on_off:
+        for line in range(lines.shape[1]):
             inputs[line], on[line] = _ALL, lines[patch, line] & active[kind, line]
-        else:
+    else:
+        for line in range(lines.shape[1]):
             inputs[line], on[line] = lines[patch, line], active[kind, line]
 
 
