@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Int8, Integer, UInt64
 
 from cosim.errors import InputError
-from cosim.network.outputs import Affine, BatchNorm, Residual, Threshold, expect_array
+from cosim.network.outputs import Affine, BatchNorm, Residual, Support, Threshold, expect_array
 from cosim.network.packing import padding_is_clear, unpack_signs, words_for
 from cosim.network.window import Pool, Window
 
+Input = Literal["pixels", "binary", "on_off"]
+INPUTS: tuple[Input, ...] = get_args(Input)
 PIXEL_MAX = 255
 BITS_MAX = 15
 _SUM_LIMIT = 2**30
@@ -31,7 +33,7 @@ class DenseLayer:
     Attributes:
         name: Unique in its network.
         input: "pixels": raw 8-bit pixels, summed digitally and exactly; "binary": +1 and -1, summed by the
-            circuit.
+            circuit; "on_off": 1 and 0 (HBNN; Liu et al., DAC 2018), summed by the circuit, where 0 turns its row off.
         in_features: Number of inputs.
         packed: Weights as bits, 1 is +1, least significant first, padding bits 0; (column, word). With several
             bits a weight all columns of the lowest bit come first.
@@ -40,11 +42,12 @@ class DenseLayer:
         batch_norm: What `output` was folded from, if it is known.
         source: Name of the earlier layer whose binary output this one takes; "" for the one before it.
         weight_bits: Bits of one weight, 1 to 15.
-        digital: Whether binary inputs are summed digitally and exactly too, not by the circuit.
+        digital: Whether binary or on_off inputs are summed digitally and exactly too, not by the circuit.
+        support: A factor for each block of weights, if there are such.
     """
 
     name: str
-    input: Literal["pixels", "binary"]
+    input: Input
     in_features: int
     packed: UInt64[np.ndarray, "column word"]
     output: Threshold | Affine | Residual
@@ -52,6 +55,7 @@ class DenseLayer:
     source: str = ""
     weight_bits: int = 1
     digital: bool = False
+    support: Support | None = None
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not fit, padding bits that are set and unknown kinds.
@@ -77,7 +81,7 @@ class DenseLayer:
     @property
     def reads_circuit(self) -> bool:
         """Whether its partial sums are read from sub-arrays."""
-        return self.input == "binary" and not self.digital
+        return self.input != "pixels" and not self.digital
 
     @property
     def out_shape(self) -> tuple[int, int, int]:
@@ -104,12 +108,13 @@ class DenseLayer:
 
     @property
     def reach(self) -> int:
-        """The largest magnitude of an exact sum."""
-        return self.in_features * (PIXEL_MAX if self.input == "pixels" else 1) * (2**self.weight_bits - 1)
+        """The largest magnitude of an exact sum, in units of its last bit."""
+        one = (PIXEL_MAX if self.input == "pixels" else 1) * (2**self.weight_bits - 1)
+        return self.in_features * one * (1 if self.support is None else int(self.support.value.max()))
 
     def _check(self) -> None:
-        if self.input not in ("pixels", "binary"):
-            raise InputError(f'input must be "pixels" or "binary", got {self.input!r}')
+        if self.input not in INPUTS:
+            raise InputError(f"input must be one of {', '.join(INPUTS)}, got {self.input!r}")
         if not 1 <= self.weight_bits <= BITS_MAX:
             raise InputError(f"weight_bits must be 1 to {BITS_MAX}, got {self.weight_bits}")
         if self.digital and self.input == "pixels":
@@ -122,11 +127,20 @@ class DenseLayer:
             raise InputError(f"padding bits after input {self.in_features} of packed weights must be 0")
         if columns % self.weight_bits:
             raise InputError(f"{columns} columns are no multiple of {self.weight_bits} bits a weight")
+        if self.support is not None:
+            self._check_support(self.support)
         norm = None if self.batch_norm is None else self.batch_norm.gamma
         folded = self.output.value if isinstance(self.output, Threshold) else self.output.scale
         for name, values in (("output", folded), ("batch norm", norm)):
             if values is not None and len(values) != self.out_features:
                 raise InputError(f"{name} has {len(values)} columns, the weights have {self.out_features}")
+
+    def _check_support(self, support: Support) -> None:
+        if self.input == "pixels" or self.weight_bits > 1:
+            raise InputError("a support is for weights of one bit and inputs that are no pixels")
+        expected = (-(-self.in_features // support.block), self.columns)
+        if support.value.shape != expected:
+            raise InputError(f"a support of blocks of {support.block} must be {expected}, got {support.value.shape}")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -164,6 +178,8 @@ class ConvLayer(DenseLayer):
             )
         if self.input == "pixels" and self.window.pad_value != 0:
             raise InputError(f"pixels are padded with 0, got pad_value {self.window.pad_value}")
+        if self.input == "on_off" and self.window.pad_value == -1:
+            raise InputError("inputs that are on or off are padded with 0 or 1, got pad_value -1")
         if self.pool is not None:
             if isinstance(self.output, Affine) and self.pool.of == "outputs":
                 raise InputError("a layer with an affine output pools its sums, not its outputs")

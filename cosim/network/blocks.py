@@ -12,7 +12,9 @@ from cosim.network import kernels, map_kernels
 from cosim.network.counter import image_keys
 from cosim.network.layers import Residual
 from cosim.network.packing import aligned, words_for
-from cosim.network.program import Mode, Program, Step
+from cosim.network.program import Program, Step
+from cosim.network.read_tables import Thresholds
+from cosim.network.threshold_kernels import narrow_sums, wide_sums
 
 _AT_ONCE = 512  # Columns whose codes are drawn in one go: they fit in the first-level cache.
 _NO_SHORTCUT = np.empty((0, 0), np.float32)
@@ -48,7 +50,7 @@ def run_block(program: Program, images: UInt8[np.ndarray, "image value"], first_
         else:
             inputs = held[step.source].maps if step.source in held else _binary_images(program, images)
             assert inputs is not None  # Network has checked it.
-            sums = read_sums(step, inputs, program.mode, keys)
+            sums = read_sums(step, inputs, keys)
         shortcut = None if step.shortcut is None else held[step.shortcut].reals
         sums = _added_up(sums, step.layer.weight_bits)
         output = _finish(step, inputs, sums.reshape(len(images), -1, sums.shape[1]), shortcut)
@@ -82,27 +84,76 @@ def pixel_sums(step: Step, images: UInt8[np.ndarray, "image value"]) -> Int32[np
 
 
 def read_sums(
-    step: Step, maps: UInt64[np.ndarray, "image pixel word"], mode: Mode, keys: UInt64[np.ndarray, " image"]
+    step: Step, maps: UInt64[np.ndarray, "image pixel word"], keys: UInt64[np.ndarray, " image"]
 ) -> Int32[np.ndarray, "patch column"]:
-    """Sums over sub-arrays of what is read from each."""
+    """Sums over sub-arrays of what is read from each, times the factors of a support."""
+    layout, support = step.layout, step.layer.support
+    lines = layout.lines(maps)
+    if support is None:
+        return _read(step, lines, layout.active, keys)
+    words = layout.mapping.words
+    total = np.zeros((len(lines), layout.weights.shape[1]), np.int32)
+    for block, factor in enumerate(support.value):
+        only = np.zeros_like(layout.active)
+        here = slice(block * words, (block + 1) * words)
+        only[:, here] = layout.active[:, here]
+        total += _read(step, lines, only, keys) * factor
+    return total
+
+
+def _read(
+    step: Step,
+    lines: UInt64[np.ndarray, "patch line"],
+    active: UInt64[np.ndarray, "kind line"],
+    keys: UInt64[np.ndarray, " image"],
+) -> Int32[np.ndarray, "patch column"]:
+    """Sums over the sub-arrays that have rows on."""
     layout, tables = step.layout, step.tables
     mapping = layout.mapping
-    lines = layout.lines(maps)
     columns = layout.weights.shape[1]
     sums = aligned((len(lines), columns), np.int32)
-    common = (lines, mapping.kind, layout.active, layout.weights)
+    common = (lines, mapping.kind, active)
+    weights = (layout.weights, mapping.on_off)
     if tables is None:
-        kernels.ideal_sums(*common, sums)
-    elif mode == "iid":
+        kernels.ideal_sums(*common, *weights, sums)
+    elif tables.nominal is not None:
+        stairs, start = tables.nominal.stairs, (mapping.words, tables.start)
+        if stairs is None:
+            kernels.nominal_sums(*common, *weights, *start, tables.nominal.centroid, sums)
+        else:
+            about = (mapping.words, tables.table, stairs.bottom, stairs.step, stairs.rise)
+            kernels.nominal_stairs(*common, *weights, *about, sums)
+    elif tables.thresholds is not None:
+        _compare(step, lines, active, tables.thresholds, keys, sums)
+    else:
+        assert tables.alias is not None
         at_once = (max(1, _AT_ONCE // columns), columns)
         work = [aligned(at_once, dtype) for dtype in (np.uint32, np.uint32, np.uint64)]
-        kernels.iid_sums(*common, mapping.words, tables.start, tables.alias, keys, sums, *work)
-    elif tables.stairs is None:
-        kernels.nominal_sums(*common, mapping.words, tables.start, tables.nominal, sums)
-    else:
-        stairs = tables.stairs
-        kernels.nominal_stairs(*common, mapping.words, stairs.table, stairs.bottom, stairs.step, stairs.rise, sums)
+        kernels.iid_sums(*common, *weights, mapping.words, tables.start, tables.alias, keys, sums, *work)
     return sums
+
+
+def _compare(
+    step: Step,
+    lines: UInt64[np.ndarray, "patch line"],
+    active: UInt64[np.ndarray, "kind line"],
+    thresholds: Thresholds,
+    keys: UInt64[np.ndarray, " image"],
+    sums: Int32[np.ndarray, "patch column"],
+) -> None:
+    """Fill `sums` by comparing draws with cumulative probabilities."""
+    assert step.tables is not None
+    layout, table = step.layout, step.tables.table
+    mapping = layout.mapping
+    common = (lines, mapping.kind, active)
+    if step.blocks is not None and thresholds.wide is not None:
+        total = aligned(step.blocks.shape[1:], np.int32)
+        wide_sums(*common, step.blocks, mapping.on_off, table, thresholds.wide, keys, sums, total)
+    else:
+        assert thresholds.by_count is not None
+        assert thresholds.centroid is not None
+        about = (table, thresholds.by_count, thresholds.centroid)
+        narrow_sums(*common, layout.weights, mapping.on_off, *about, keys, sums)
 
 
 def _added_up(sums: Int32[np.ndarray, "patch column"], bits: int) -> Int32[np.ndarray, "patch output"]:

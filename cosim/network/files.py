@@ -12,16 +12,18 @@ from jaxtyping import Shaped
 from cosim import hdf5, resources
 from cosim.errors import InputError
 from cosim.hdf5 import Attribute, Content, Dataset
+from cosim.network.binary_layers import INPUTS
 from cosim.network.layer_options import Options, options_of, parse_options
-from cosim.network.layers import Affine, BatchNorm, ConvLayer, DenseLayer, Network, Residual, Threshold
+from cosim.network.layers import Affine, BatchNorm, ConvLayer, DenseLayer, Network, Residual, Support, Threshold
 
 FILETYPE = "cosim-network"
-VERSION = (1, 1)
+VERSION = (1, 2)
 KINDS = ("dense", "conv")
 
 _PROVENANCE = "provenance."
 _MEANINGS = {
     "packed": "weights as bits, 1 is +1 and 0 is -1, least significant bit first",
+    "support": "factor of a block of weights times 2**fraction_bits",
     "value": "threshold in MAC units",
     "direction": "output is +1 where direction * sum >= direction * value",
     "scale": "factor of one MAC unit in a logit or a real output",
@@ -106,6 +108,8 @@ def _layer_datasets(layer: DenseLayer) -> dict[str, Dataset]:
     found = {name: Dataset(a, "1", _MEANINGS[name], ("column", "word")[: a.ndim]) for name, a in arrays.items()}
     if layer.weight_bits > 1:
         found["packed"] = Dataset(layer.packed, "1", _MEANINGS["packed"], ("bit_column", "word"))
+    if layer.support is not None:
+        found["support"] = Dataset(layer.support.value, "1", _MEANINGS["support"], ("block", "column"))
     return found
 
 
@@ -143,8 +147,8 @@ def _network(content: Content) -> Network:
 def _layer(
     datasets: Mapping[str, Dataset], name: str, kind: str, inputs: str, in_features: int, text: str
 ) -> DenseLayer:
-    if inputs not in ("pixels", "binary"):
-        raise InputError(f'input must be "pixels" or "binary", got {inputs!r}', place=f"layer {name}")
+    if inputs not in INPUTS:
+        raise InputError(f"input must be one of {', '.join(INPUTS)}, got {inputs!r}", place=f"layer {name}")
     options = parse_options(text, name, conv=kind == "conv")
     norm = None
     if f"{name}/batch_norm/gamma" in datasets:
@@ -155,7 +159,11 @@ def _layer(
         norm = _placed(name, BatchNorm, *arrays, float(epsilon))
     packed = _array(datasets, name, "packed")
     output = _output(datasets, name, options)
-    about = (name, inputs, in_features, packed, output, norm, options.source, options.weight_bits, options.digital)
+    support, sizes = None, options.support
+    if sizes is not None:
+        support = _placed(name, Support, sizes.block, _array(datasets, name, "support"), sizes.fraction_bits)
+    about = (name, inputs, in_features, packed, output, norm, options.source, options.weight_bits)
+    about = (*about, options.digital, support)
     if options.window is None:
         return DenseLayer(*about)
     return ConvLayer(*about, window=options.window, pool=options.pool)

@@ -229,7 +229,8 @@ def _block_histograms(
             mapping = layout.mapping
             histogram = np.zeros(sum(n + 1 for n in mapping.kinds), np.int64)
             lines, start = layout.lines(output.inputs), table_starts(mapping)
-            kernels.count_histogram(lines, mapping.kind, layout.active, layout.weights, mapping.words, start, histogram)
+            about = (lines, mapping.kind, layout.active, layout.weights, mapping.on_off, mapping.words)
+            kernels.count_histogram(*about, start, histogram)
             histograms.append(histogram)
     return histograms
 

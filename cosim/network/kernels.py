@@ -1,8 +1,9 @@
 """Compiled kernels that read partial sums; NumPy twins are in `cosim.network.reference`.
 
 A patch is one position of one image; its inputs lie in `lines`, one 64-bit word for up to 64 rows of a sub-array,
-`words` of them to a sub-array. Each kernel is single-threaded and releases the GIL; blocks of images run on
-threads. The inner loops go over columns, so that the compiler turns them into vector instructions; looking up is
+`words` of them to a sub-array. With `on_off` an input of 0 turns its row off, so that the number of rows that are on,
+and with it the table, depends on the patch. Each kernel is single-threaded and releases the GIL; blocks of images run
+on threads. The inner loops go over columns, so that the compiler turns them into vector instructions; looking up is
 a loop of its own because it does not vectorize. numba widens arithmetic on 32-bit words to 64 bits, which halves
 what a vector instruction does; so the hash of `cosim.network.counter` is in the compiler's own operations. Every
 kernel counts first: terms that a die adds to a column's count belong there.
@@ -27,6 +28,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 _NONE = np.int32(0)
+_ALL = np.uint64(2**64 - 1)
 _OFF = -1
 
 _WORD = ir.IntType(32)
@@ -99,22 +101,21 @@ def ideal_sums(
     kind: Int64[np.ndarray, " position"],
     active: UInt64[np.ndarray, "kind line"],
     weights: UInt64[np.ndarray, "line column"],
+    on_off: bool,
     sums: Int32[np.ndarray, "patch column"],
 ) -> None:
     """Fill `sums` with the exact sums of products; four words a pass, so that counts stay in registers."""
     words, columns = weights.shape
     positions = kind.shape[0]
-    counts = np.empty(columns, np.uint64)
+    counts, inputs, on = np.empty(columns, np.uint64), np.empty(words, np.uint64), np.empty(words, np.uint64)
     for patch in range(lines.shape[0]):
-        k = kind[patch % positions]
+        _rows(lines, active, patch, kind[patch % positions], on_off, inputs, on)
         counts[:] = 0
-        rows = np.uint64(0)
-        for line in range(words):
-            rows += popcount(active[k, line])
+        rows = _ones(on, 0, words)
         line = 0
         while line + 3 < words:
-            x0, x1, x2, x3 = lines[patch, line], lines[patch, line + 1], lines[patch, line + 2], lines[patch, line + 3]
-            a0, a1, a2, a3 = active[k, line], active[k, line + 1], active[k, line + 2], active[k, line + 3]
+            x0, x1, x2, x3 = inputs[line], inputs[line + 1], inputs[line + 2], inputs[line + 3]
+            a0, a1, a2, a3 = on[line], on[line + 1], on[line + 2], on[line + 3]
             if a0 | a1 | a2 | a3 != 0:
                 for column in range(columns):
                     counts[column] += (
@@ -125,7 +126,7 @@ def ideal_sums(
                     )
             line += 4
         while line < words:
-            x0, a0 = lines[patch, line], active[k, line]
+            x0, a0 = inputs[line], on[line]
             for column in range(columns):
                 counts[column] += popcount((x0 ^ weights[line, column]) & a0)
             line += 1
@@ -139,23 +140,26 @@ def nominal_sums(
     kind: Int64[np.ndarray, " position"],
     active: UInt64[np.ndarray, "kind line"],
     weights: UInt64[np.ndarray, "line column"],
+    on_off: bool,
     words: int,
-    start: Int64[np.ndarray, "kind array"],
+    start: Int64[np.ndarray, " n_active"],
     centroid: Int32[np.ndarray, " entry"],
     sums: Int32[np.ndarray, "patch column"],
 ) -> None:
     """Fill `sums` with the fixed-point sums of the centroids of the nominal codes, by looking each up."""
     columns = weights.shape[1]
     positions = kind.shape[0]
-    counts = np.empty(columns, np.uint64)
+    total = lines.shape[1]
+    counts, inputs, on = np.empty(columns, np.uint64), np.empty(total, np.uint64), np.empty(total, np.uint64)
     for patch in range(lines.shape[0]):
-        k = kind[patch % positions]
+        _rows(lines, active, patch, kind[patch % positions], on_off, inputs, on)
         sums[patch] = 0
-        for array in range(start.shape[1]):
-            if start[k, array] == _OFF:
+        for line in range(0, total, words):
+            table = start[_ones(on, line, words)]
+            if table == _OFF:
                 continue
-            first = np.uint64(start[k, array])
-            _count_rows(lines, active, weights, patch, k, array * words, (array + 1) * words, counts)
+            first = np.uint64(table)
+            _count_rows(inputs, on, weights, line, words, counts)
             for column in range(columns):
                 sums[patch, column] += centroid[first + counts[column]]
 
@@ -166,30 +170,34 @@ def nominal_stairs(
     kind: Int64[np.ndarray, " position"],
     active: UInt64[np.ndarray, "kind line"],
     weights: UInt64[np.ndarray, "line column"],
+    on_off: bool,
     words: int,
-    table: Int64[np.ndarray, "kind array"],
-    bottom: Int32[np.ndarray, " kind"],
+    table: Int64[np.ndarray, " n_active"],
+    bottom: Int32[np.ndarray, " table"],
     step: Int32[np.ndarray, "table stair"],
     rise: Int32[np.ndarray, "table stair"],
     sums: Int32[np.ndarray, "patch column"],
 ) -> None:
     """`nominal_sums` where few steps lead from count 0 to the last: compared instead of looked up.
 
-    `bottom` is the sum at count 0 of all sub-arrays; from count `step` on the centroid is higher by `rise`. The
+    `bottom` is the centroid at count 0; from count `step` on the centroid is higher by `rise`. The
     number of stairs is a multiple of `STAIRS`.
     """
     columns = weights.shape[1]
     positions = kind.shape[0]
-    counts = np.empty((1, columns), np.uint32)
-    total = np.empty(columns, np.int32)
+    all_words = lines.shape[1]
+    counts, total = np.empty((1, columns), np.uint32), np.empty(columns, np.int32)
+    inputs, on = np.empty(all_words, np.uint64), np.empty(all_words, np.uint64)
     for patch in range(lines.shape[0]):
-        k = kind[patch % positions]
-        total[:] = bottom[k]
-        for array in range(table.shape[1]):
-            t = table[k, array]
+        _rows(lines, active, patch, kind[patch % positions], on_off, inputs, on)
+        total[:] = 0
+        base = np.int32(0)
+        for line in range(0, all_words, words):
+            t = table[_ones(on, line, words)]
             if t == _OFF:
                 continue
-            _count_entries(lines, active, weights, patch, k, array * words, words, np.uint64(0), counts, 0)
+            base = np.int32(base + bottom[t])
+            _count_entries(inputs, on, weights, line, words, np.uint64(0), counts, 0)
             for s in range(0, step.shape[1], STAIRS):
                 s0, s1, s2, s3 = step[t, s], step[t, s + 1], step[t, s + 2], step[t, s + 3]
                 s4, s5, s6 = step[t, s + 4], step[t, s + 5], step[t, s + 6]
@@ -207,7 +215,7 @@ def nominal_stairs(
                         + (r6 if count >= s6 else _NONE)
                     )
         for column in range(columns):
-            sums[patch, column] = total[column]
+            sums[patch, column] = total[column] + base
 
 
 @compiled
@@ -216,8 +224,9 @@ def iid_sums(
     kind: Int64[np.ndarray, " position"],
     active: UInt64[np.ndarray, "kind line"],
     weights: UInt64[np.ndarray, "line column"],
+    on_off: bool,
     words: int,
-    start: Int64[np.ndarray, "kind array"],
+    start: Int64[np.ndarray, " n_active"],
     alias: UInt64[np.ndarray, "entry slot"],
     keys: UInt64[np.ndarray, " image"],
     sums: Int32[np.ndarray, "patch column"],
@@ -230,22 +239,24 @@ def iid_sums(
     `places`, `draws` and `found` are working memory for some sub-arrays at once.
     """
     columns = weights.shape[1]
-    positions, arrays, most = kind.shape[0], start.shape[1], places.shape[0]
+    positions, arrays, most = kind.shape[0], lines.shape[1] // words, places.shape[0]
     entries, flat_places, flat_found = alias.ravel(), places.ravel(), found.ravel()
     total = np.empty(columns, np.int32)
+    inputs, on = np.empty(lines.shape[1], np.uint64), np.empty(lines.shape[1], np.uint64)
     bits = np.uint32(popcount(np.uint64(alias.shape[1] - 1)))
     for patch in range(lines.shape[0]):
         position = patch % positions
-        k = kind[position]
+        _rows(lines, active, patch, kind[position], on_off, inputs, on)
         total[:] = 0
         array = 0
         while array < arrays:
             used = 0
             while array < arrays and used < most:
-                if start[k, array] != _OFF:
+                table = start[_ones(on, array * words, words)]
+                if table != _OFF:
                     key = _mix(keys[patch // positions] + np.uint64(position * arrays + array + 1) * _GOLDEN)
-                    entry = np.uint64(start[k, array])  # A signed number and a word would add up to a float.
-                    _count_entries(lines, active, weights, patch, k, array * words, words, entry, places, used)
+                    entry = np.uint64(table)  # A signed number and a word would add up to a float.
+                    _count_entries(inputs, on, weights, array * words, words, entry, places, used)
                     _draw(np.uint32(key), np.uint32(key >> _HALF), bits, places, draws, used)
                     used += 1
                 array += 1
@@ -264,44 +275,76 @@ def count_histogram(
     kind: Int64[np.ndarray, " position"],
     active: UInt64[np.ndarray, "kind line"],
     weights: UInt64[np.ndarray, "line column"],
+    on_off: bool,
     words: int,
-    start: Int64[np.ndarray, "kind array"],
+    start: Int64[np.ndarray, " n_active"],
     histogram: Int64[np.ndarray, " entry"],
 ) -> None:
     """Add to `histogram` how often each count occurs, at the start of its array plus the count."""
     columns = weights.shape[1]
     positions = kind.shape[0]
-    counts = np.empty(columns, np.uint64)
+    total = lines.shape[1]
+    counts, inputs, on = np.empty(columns, np.uint64), np.empty(total, np.uint64), np.empty(total, np.uint64)
     for patch in range(lines.shape[0]):
-        k = kind[patch % positions]
-        for array in range(start.shape[1]):
-            if start[k, array] == _OFF:
+        _rows(lines, active, patch, kind[patch % positions], on_off, inputs, on)
+        for line in range(0, total, words):
+            table = start[_ones(on, line, words)]
+            if table == _OFF:
                 continue
-            first = np.uint64(start[k, array])
-            _count_rows(lines, active, weights, patch, k, array * words, (array + 1) * words, counts)
+            first = np.uint64(table)
+            _count_rows(inputs, on, weights, line, words, counts)
             for column in range(columns):
                 histogram[first + counts[column]] += 1
 
 
 @inlined
-def _count_rows(
+def _rows(
     lines: UInt64[np.ndarray, "patch line"],
     active: UInt64[np.ndarray, "kind line"],
-    weights: UInt64[np.ndarray, "line column"],
     patch: int,
     kind: Any,
+    on_off: bool,
+    inputs: UInt64[np.ndarray, " line"],
+    on: UInt64[np.ndarray, " line"],
+) -> None:
+    """Fill `inputs` with the bits that meet the weights and `on` with the rows that are on.
+
+    Where inputs turn rows on and off, they meet the weights as +1.
+    """
+    if on_off:
+        for line in range(lines.shape[1]):
+            inputs[line], on[line] = _ALL, lines[patch, line] & active[kind, line]
+    else:
+        for line in range(lines.shape[1]):
+            inputs[line], on[line] = lines[patch, line], active[kind, line]
+
+
+@inlined
+def _ones(on: UInt64[np.ndarray, " line"], first: int, words: int) -> Any:
+    """The number of rows of one sub-array that are on."""
+    rows = popcount(on[first])
+    for line in range(first + 1, first + words):
+        rows += popcount(on[line])
+    return rows
+
+
+@inlined
+def _count_rows(
+    inputs: UInt64[np.ndarray, " line"],
+    on: UInt64[np.ndarray, " line"],
+    weights: UInt64[np.ndarray, "line column"],
     first: int,
-    end: int,
+    words: int,
     counts: UInt64[np.ndarray, " column"],
 ) -> None:
-    """Fill `counts` with the active rows of one sub-array, its words first to end, whose product is -1."""
-    inputs, on = lines[patch, first], active[kind, first]
+    """Fill `counts` with the rows of one sub-array that are on and whose product is -1."""
+    x, a = inputs[first], on[first]
     for column in range(weights.shape[1]):
-        counts[column] = popcount((inputs ^ weights[first, column]) & on)
-    for line in range(first + 1, end):
-        inputs, on = lines[patch, line], active[kind, line]
+        counts[column] = popcount((x ^ weights[first, column]) & a)
+    for line in range(first + 1, first + words):
+        x, a = inputs[line], on[line]
         for column in range(weights.shape[1]):
-            counts[column] += popcount((inputs ^ weights[line, column]) & on)
+            counts[column] += popcount((x ^ weights[line, column]) & a)
 
 
 @inlined
@@ -314,11 +357,9 @@ def _mix(word: Any) -> Any:
 
 @inlined
 def _count_entries(
-    lines: UInt64[np.ndarray, "patch line"],
-    active: UInt64[np.ndarray, "kind line"],
+    inputs: UInt64[np.ndarray, " line"],
+    on: UInt64[np.ndarray, " line"],
     weights: UInt64[np.ndarray, "line column"],
-    patch: int,
-    kind: Any,
     first: int,
     words: int,
     start: Any,
@@ -326,13 +367,13 @@ def _count_entries(
     used: int,
 ) -> None:
     """As `_count_rows`, in 32 bits and counted from `start`."""
-    inputs, on = lines[patch, first], active[kind, first]
+    x, a = inputs[first], on[first]
     for column in range(weights.shape[1]):
-        places[used, column] = np.uint32(start + popcount((inputs ^ weights[first, column]) & on))
+        places[used, column] = np.uint32(start + popcount((x ^ weights[first, column]) & a))
     for line in range(first + 1, first + words):
-        inputs, on = lines[patch, line], active[kind, line]
+        x, a = inputs[line], on[line]
         for column in range(weights.shape[1]):
-            places[used, column] += np.uint32(popcount((inputs ^ weights[line, column]) & on))
+            places[used, column] += np.uint32(popcount((x ^ weights[line, column]) & a))
 
 
 @inlined

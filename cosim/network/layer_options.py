@@ -23,6 +23,14 @@ class RealOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocks:
+    """The options of a `Support`."""
+
+    block: int
+    fraction_bits: int
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """The options of one layer; each is left out of the file where it is its default.
 
@@ -33,6 +41,7 @@ class Options:
         pool: Given for a convolution with a pooling.
         weight_bits: Bits of one weight.
         digital: Whether binary inputs are summed digitally.
+        support: Given where blocks of weights have factors.
     """
 
     source: str = ""
@@ -41,6 +50,7 @@ class Options:
     pool: Pool | None = None
     weight_bits: int = 1
     digital: bool = False
+    support: Blocks | None = None
 
 
 def options_of(layer: DenseLayer) -> str:
@@ -52,6 +62,8 @@ def options_of(layer: DenseLayer) -> str:
         found["weight_bits"] = layer.weight_bits
     if layer.digital:
         found["digital"] = True
+    if layer.support is not None:
+        found["support"] = {"block": layer.support.block, "fraction_bits": layer.support.fraction_bits}
     if isinstance(layer, ConvLayer):
         found["window"] = asdict(layer.window)
         if layer.pool is not None:

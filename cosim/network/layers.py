@@ -10,7 +10,7 @@ import numpy as np
 
 from cosim.errors import InputError
 from cosim.network.binary_layers import PIXEL_MAX, ConvLayer, DenseLayer
-from cosim.network.outputs import Affine, BatchNorm, Residual, Threshold, affine_of, dyadic
+from cosim.network.outputs import Affine, BatchNorm, Residual, Support, Threshold, affine_of, dyadic, scaled
 from cosim.network.window import Pool, Window, dense_window, whole_map
 
 __all__ = [
@@ -22,10 +22,12 @@ __all__ = [
     "Network",
     "Pool",
     "Residual",
+    "Support",
     "Threshold",
     "Window",
     "affine_of",
     "dyadic",
+    "scaled",
 ]
 
 IMAGE = -1
@@ -44,7 +46,7 @@ class Network:
         classes: Number of logits.
         image_shape: Shape of one image: (height, width), or (height, width, channel) as in `cosim.datasets`.
         provenance: What the network was made from (data, seed, versions), free text by key.
-        pixel_threshold: Where the first layer is binary: a pixel is +1 from this value on, else -1.
+        pixel_threshold: Where the first layer takes no pixels: one is +1 from this value on, else -1 (or 0: off).
     """
 
     name: str
@@ -132,8 +134,8 @@ class Network:
         first, last = self.layers[0], self.layers[-1]
         place = f"layer {first.name}"
         if first.input == "pixels" and self.pixel_threshold is not None:
-            raise InputError('pixel_threshold is for a first layer that takes "binary"', place=place)
-        if first.input == "binary" and not (self.pixel_threshold is not None and 1 <= self.pixel_threshold <= 255):
+            raise InputError('pixel_threshold is for a first layer that takes "binary" or "on_off"', place=place)
+        if first.input != "pixels" and not (self.pixel_threshold is not None and 1 <= self.pixel_threshold <= 255):
             raise InputError(
                 f'the first layer must take "pixels", or pixel_threshold be 1 to 255, got {self.pixel_threshold}',
                 place=place,
@@ -155,7 +157,7 @@ class Network:
     def _check_layer(self, position: int, layer: DenseLayer) -> None:
         if position < len(self.layers) - 1 and isinstance(layer.output, Affine):
             raise InputError("every layer but the last needs a threshold or a residual output")
-        if position and layer.input != "binary":
+        if position and layer.input == "pixels":
             raise InputError('only the first layer takes "pixels"')
         shortcut = self.shortcut(position)
         if shortcut is not None:

@@ -11,7 +11,16 @@ from cosim.errors import InputError
 from cosim.network import map_kernels
 from cosim.network.binary_layers import ConvLayer, DenseLayer
 from cosim.network.layers import Network
-from cosim.network.mapping import Mapping, Order, Runs, map_window, moves_nothing, runs, to_arrays
+from cosim.network.mapping import (
+    DEFAULT_ROWS,
+    Mapping,
+    Order,
+    Runs,
+    map_window,
+    moves_nothing,
+    runs,
+    to_arrays,
+)
 from cosim.network.packing import aligned, pack_bits, unpack_bits
 from cosim.network.window import Window
 
@@ -57,11 +66,34 @@ def map_network(network: Network, rows: int, order: Order = "flat") -> dict[str,
     mappings: dict[str, Mapping] = {}
     for position, layer in enumerate(network.layers):
         if layer.reads_circuit:
-            mapping = mappings[layer.name] = map_window(network.window(position), rows, order)
-            most = _ARRAYS_MAX >> (layer.weight_bits - 1)  # Sums of 16-bit centroids stay below 2**31.
-            if mapping.arrays > most:
-                raise InputError(f"{mapping.arrays} sub-arrays are more than {most}", place=f"layer {layer.name}")
+            try:
+                mappings[layer.name] = _map_layer(layer, network.window(position), rows, order)
+            except InputError as error:
+                raise InputError(error.message, place=error.place or f"layer {layer.name}", hint=error.hint) from None
     return mappings
+
+
+def map_exact(network: Network, position: int) -> Mapping:
+    """A mapping for exact sums, which do not depend on it: sub-arrays of 64 rows, or of a block of a support."""
+    layer = network.layers[position]
+    rows = DEFAULT_ROWS if layer.support is None else layer.support.block
+    return map_window(network.window(position), rows, on_off=layer.input == "on_off")
+
+
+def _map_layer(layer: DenseLayer, window: Window, rows: int, order: Order) -> Mapping:
+    mapping = map_window(window, rows, order, on_off=layer.input == "on_off")
+    largest = 1 << (layer.weight_bits - 1)
+    if layer.support is not None:
+        block, largest = layer.support.block, int(layer.support.value.max())
+        if rows % block:
+            raise InputError(f"a support of blocks of {block} needs sub-arrays of a multiple of it, got {rows} rows")
+        if order != "flat" and mapping.arrays > 1:
+            raise InputError(f"a support needs the row order flat, got {order}")
+        mapping = map_window(window, block, on_off=layer.input == "on_off")
+    if mapping.arrays * largest > _ARRAYS_MAX:  # Sums of 16-bit centroids stay below 2**31.
+        factors = "" if largest == 1 else f" with weights or supports up to {largest}"
+        raise InputError(f"{mapping.arrays} sub-arrays{factors} are more than {_ARRAYS_MAX // largest}")
+    return mapping
 
 
 def lay_out(layer: DenseLayer, mapping: Mapping) -> Layout:

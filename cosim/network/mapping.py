@@ -33,6 +33,8 @@ class Mapping:
         kind: Kind of each position, (position,).
         n_active: Rows that are on, (kind, array); a sub-array with none is not read.
         active: The bit plane of the rows that are on, (kind, array, word).
+        on_off: Whether an input is 1 or 0 and turns its row on or off; then `n_active` and `active` are the rows
+            that can be on.
     """
 
     window: Window
@@ -42,6 +44,7 @@ class Mapping:
     kind: Int64[np.ndarray, " position"]
     n_active: Int64[np.ndarray, "kind array"]
     active: UInt64[np.ndarray, "kind array word"]
+    on_off: bool = False
 
     @property
     def in_features(self) -> int:
@@ -61,11 +64,13 @@ class Mapping:
     @property
     def kinds(self) -> tuple[int, ...]:
         """The different numbers of active rows, ascending, without 0: one readout is needed for each."""
+        if self.on_off:
+            return tuple(range(1, int(self.n_active.max()) + 1))
         return tuple(int(n) for n in np.unique(self.n_active) if n > 0)
 
     @property
     def reads(self) -> int:
-        """How often one image reads a column of any sub-array."""
+        """How often one image reads a column of any sub-array; inputs that turn all rows off are not known here."""
         return int((self.n_active > 0).sum(axis=1)[self.kind].sum())
 
 
@@ -86,7 +91,7 @@ def map_inputs(in_features: int, rows: int = DEFAULT_ROWS) -> Mapping:
     return map_window(dense_window(in_features), rows)
 
 
-def map_window(window: Window, rows: int = DEFAULT_ROWS, order: Order = "flat") -> Mapping:
+def map_window(window: Window, rows: int = DEFAULT_ROWS, order: Order = "flat", *, on_off: bool = False) -> Mapping:
     """The sub-arrays that the inputs of a window take.
 
     Args:
@@ -96,6 +101,7 @@ def map_window(window: Window, rows: int = DEFAULT_ROWS, order: Order = "flat") 
             (Saikia et al., DATE 2021): whole kernel positions, floor(rows / channels) to a sub-array; where
             the channels of one position are more than the rows, ceil(channels / rows) sub-arrays to a position.
             The two are the same for a dense layer, and where rows and channels divide each other.
+        on_off: Whether an input is 1 or 0 and turns its row on or off.
 
     Raises:
         InputError: rows is not in 1..256, or there is no such order.
@@ -113,7 +119,8 @@ def map_window(window: Window, rows: int = DEFAULT_ROWS, order: Order = "flat") 
     patterns, kind = np.unique(seen, axis=0, return_inverse=True)
     on: Bool[np.ndarray, "kind array row"] = np.zeros((len(patterns), int(array[-1]) + 1, rows), np.bool_)
     on[:, array, row] = patterns.repeat(window.channels, axis=1)
-    return Mapping(window, rows, array, row, kind.reshape(-1).astype(np.int64), on.sum(axis=2), pack_bits(on))
+    kind = kind.reshape(-1).astype(np.int64)
+    return Mapping(window, rows, array, row, kind, on.sum(axis=2), pack_bits(on), on_off)
 
 
 def to_arrays(words: UInt64[np.ndarray, "column word"], mapping: Mapping) -> UInt64[np.ndarray, "column array word"]:

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float32, Int8, Int32
 
 from cosim.errors import InputError
 
+BLOCK_MAX = 256
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Threshold:
@@ -105,6 +107,57 @@ class BatchNorm:
             expect_array(name, getattr(self, name), np.float32, (self.gamma.size,))
         if not (np.isfinite(self.epsilon) and np.all(self.variance + np.float32(self.epsilon) > 0)):
             raise InputError("variance + epsilon must be positive")
+
+
+def scaled(norm: BatchNorm, factor: Float32[np.ndarray, " column"]) -> BatchNorm:
+    """The batch norm of sums that takes in a factor: scaled(norm, factor)(sum) = norm(factor * sum).
+
+    So the scaling factors of XNOR-Net (Rastegari et al., ECCV 2016), mean |w| of each output, cost nothing: the
+    circuit sums +1 and -1. An affine or real output takes them in as `scale * factor`.
+
+    Raises:
+        InputError: A factor that is not positive and finite, or not one a column.
+
+    >>> one = np.ones(1, np.float32)
+    >>> norm = scaled(BatchNorm(one, one, 3 * one, 4 * one, 0.0), np.array([0.5], np.float32))
+    >>> [array.tolist() for array in affine_of(norm)], norm.mean.tolist()
+    ([[0.25], [-0.5]], [6.0])
+    """
+    expect_array("factor", factor, np.float32, norm.gamma.shape)
+    if not np.all(factor > 0):
+        raise InputError("a scaling factor must be positive")
+    wide = factor.astype(np.float64)
+    variance = (norm.variance.astype(np.float64) + norm.epsilon) / wide**2
+    mean = norm.mean.astype(np.float64) / wide
+    return BatchNorm(norm.gamma, norm.beta, mean.astype(np.float32), variance.astype(np.float32), 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Support:
+    """A positive factor for each block of weights below each other (S4, Supported-BinaryNet).
+
+    A block is read alone, as a sub-array of its own number of rows, and its partial sum is multiplied digitally.
+    Blocks go by the number of the input as it lies in the rows: of a window, kernel position first.
+
+    Attributes:
+        block: Inputs of one block, 1 to 256; the last block may be smaller.
+        value: The factor times 2**fraction_bits, (block, column).
+        fraction_bits: Position of the binary point in `value`.
+    """
+
+    block: int
+    value: Int32[np.ndarray, "block column"]
+    fraction_bits: int
+
+    def __post_init__(self) -> None:
+        """Refuse wrong shapes and types, and factors that are not positive."""
+        columns = self.value.shape[1] if self.value.ndim == 2 else 0
+        expect_array("support", self.value, np.int32, (len(self.value), columns))
+        if not 1 <= self.block <= BLOCK_MAX or not 0 <= self.fraction_bits <= 15:
+            got = f"{self.block} and {self.fraction_bits}"
+            raise InputError(f"a block must be 1 to {BLOCK_MAX} inputs and fraction_bits 0 to 15, got {got}")
+        if np.any(self.value < 1):
+            raise InputError("the factors of a support must be positive")
 
 
 def affine_of(norm: BatchNorm) -> tuple[Float32[np.ndarray, " column"], Float32[np.ndarray, " column"]]:

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from cosim.errors import InputError
 from cosim.network.layers import DenseLayer, Network
 from cosim.network.layout import map_network, torch_order
-from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
+from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order, map_window
 
 DEFAULT_COLUMNS = 64
 
@@ -34,9 +34,9 @@ class LayerPartition:
         utilisation: Share of the cells that hold a weight.
         row_utilisation: Share of the rows that hold a weight, the columns not counted.
         n_active: Rows that are on in a read, ascending; more than one number where sub-arrays are not full or lie
-            in zero padding.
+            in zero padding, or where inputs turn rows off.
         positions: Input vectors that one image sends through the layer.
-        reads: Column reads of one image; a sub-array whose rows are all off is not read.
+        reads: Column reads of one image, at most: a sub-array whose rows are all off is not read.
         cycles: Steps that these take with every sub-array at work at once and its columns taking turns.
     """
 
@@ -91,11 +91,14 @@ def partition_report(
         )
     mappings = map_network(network, rows, order)
     return tuple(
-        _partition(layer, mappings[layer.name], columns, columns_per_amplifier) for layer in network.binary_layers
+        _partition(layer, mappings[layer.name], rows, order, columns, columns_per_amplifier)
+        for layer in network.binary_layers
     )
 
 
-def _partition(layer: DenseLayer, mapping: Mapping, columns: int, turns: int) -> LayerPartition:
+def _partition(layer: DenseLayer, read: Mapping, rows: int, order: Order, columns: int, turns: int) -> LayerPartition:
+    """The cells of one layer; of a support, `read` has a block's rows and the blocks of a sub-array take turns."""
+    mapping = map_window(read.window, rows, order)
     across = -(-layer.columns // columns)
     in_order = torch_order(layer, mapping.window)
     row_utilisation = mapping.in_features / (mapping.arrays * mapping.rows)
@@ -109,8 +112,8 @@ def _partition(layer: DenseLayer, mapping: Mapping, columns: int, turns: int) ->
         across=across,
         utilisation=row_utilisation * layer.columns / (across * columns),
         row_utilisation=row_utilisation,
-        n_active=mapping.kinds,
+        n_active=read.kinds,
         positions=mapping.window.positions,
-        reads=mapping.reads * layer.columns,
-        cycles=mapping.window.positions * min(turns, layer.columns),
+        reads=read.reads * layer.columns,
+        cycles=mapping.window.positions * min(turns, layer.columns) * min(rows // read.rows, read.arrays),
     )

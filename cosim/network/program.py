@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, UInt64
 
 from cosim.errors import InputError
 from cosim.network.binary_layers import ConvLayer, DenseLayer
 from cosim.network.counter import image_keys
+from cosim.network.cumulative import in_blocks
 from cosim.network.fixed_point import fixed_point
 from cosim.network.layers import Affine, Network, Threshold
-from cosim.network.layout import Layout, lay_out, map_network
-from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order, map_window
+from cosim.network.layout import Layout, lay_out, map_exact, map_network
+from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
 from cosim.network.read_tables import ReadTables, read_tables
 from cosim.network.readout import Readouts, check_readouts
 
@@ -41,6 +42,7 @@ class Step:
         shortcut: The position of the layer whose real output is added.
         layout: Its weights in their sub-arrays.
         tables: Look-up tables, or None where sums are exact.
+        blocks: The weights in blocks of columns, where codes are drawn for many columns at once.
         bounds: The threshold, or None where the output is real.
         pool_of_sums: What each window of a pooling of the sums sees, (place, tap).
         pool_of_outputs: The same for a pooling of the outputs.
@@ -52,6 +54,7 @@ class Step:
     shortcut: int | None
     layout: Layout
     tables: ReadTables | None
+    blocks: UInt64[np.ndarray, "line padded"] | None
     bounds: Bounds | None
     pool_of_sums: Int64[np.ndarray, "place tap"] | None
     pool_of_outputs: Int64[np.ndarray, "place tap"] | None
@@ -59,7 +62,7 @@ class Step:
     @property
     def fraction_bits(self) -> int:
         """The position of the binary point of the sums."""
-        return self.tables.fraction_bits if self.tables else 0
+        return _fraction_bits(self.layer, self.tables)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,17 +115,18 @@ def prepare(
     image_keys(seed, 0, np.zeros(1, np.uint64))  # Refuses a wrong seed before any work.
     output = network.layers[-1].output
     assert isinstance(output, Affine)  # Network has checked it.
-    used = None if mode == "ideal" else readouts
-    steps = tuple(_step(network, i, used, mappings) for i in range(len(network.layers)))
+    steps = tuple(_step(network, i, mode, readouts or {}, mappings) for i in range(len(network.layers)))
     return Program(network, steps, output, mode, seed)
 
 
-def _step(network: Network, position: int, readouts: Readouts | None, mappings: dict[str, Mapping]) -> Step:
-    layer = network.layers[position]
-    tables, mapping = None, map_window(network.window(position))  # Exact sums do not depend on the sub-arrays.
-    if readouts is not None and layer.reads_circuit:
+def _step(network: Network, position: int, mode: Mode, readouts: Readouts, mappings: dict[str, Mapping]) -> Step:
+    layer, tables = network.layers[position], None
+    mapping = map_exact(network, position)
+    if mode != "ideal" and layer.reads_circuit:
         mapping = mappings[layer.name]
-        tables = read_tables(readouts[layer.name], mapping)
+        tables = read_tables(readouts[layer.name], mapping, mode)
+    layout = lay_out(layer, mapping)
+    wide = tables is not None and tables.thresholds is not None and tables.thresholds.wide is not None
     pool = layer.pool if isinstance(layer, ConvLayer) else None
     windows = {pool.of: pool.window(*mapping.window.out_size).pixels()} if pool else {}
     return Step(
@@ -130,12 +134,17 @@ def _step(network: Network, position: int, readouts: Readouts | None, mappings: 
         layer=layer,
         source=network.source(position),
         shortcut=network.shortcut(position),
-        layout=lay_out(layer, mapping),
+        layout=layout,
         tables=tables,
-        bounds=_bounds(layer, tables.fraction_bits if tables else 0),
+        blocks=in_blocks(layout.weights) if wide else None,
+        bounds=_bounds(layer, _fraction_bits(layer, tables)),
         pool_of_sums=windows.get("sums"),
         pool_of_outputs=windows.get("outputs"),
     )
+
+
+def _fraction_bits(layer: DenseLayer, tables: ReadTables | None) -> int:
+    return (tables.fraction_bits if tables else 0) + (layer.support.fraction_bits if layer.support else 0)
 
 
 def _bounds(layer: DenseLayer, fraction_bits: int) -> Bounds | None:

@@ -6,11 +6,12 @@ from collections.abc import Mapping as ByRows
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int8, Int32, Int64, Integer, Shaped, UInt8, UInt64
+from jaxtyping import Bool, Float32, Int8, Int32, Int64, Integer, Shaped, UInt8, UInt16, UInt32, UInt64
 
 from cosim.errors import InputError
 from cosim.network.alias import alias_entries, slot_bits
 from cosim.network.counter import column_words, image_keys, read_keys
+from cosim.network.cumulative import compares, cumulative_thresholds, draws
 from cosim.network.fixed_point import fixed_point
 from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Residual, Threshold
 from cosim.network.layout import map_network
@@ -56,15 +57,19 @@ def trace(
     for position, layer in enumerate(network.layers):
         values = _inputs(network, position, images, traces)
         window = network.window(position)
+        values = _on_off(values) if layer.input == "on_off" else values
         seen, weights = patches(values, window), window_weights(layer, layer.weights, window)
-        sums, fraction_bits = exact_sums(seen, weights), 0
+        sums, fraction_bits = exact_sums(seen, weights * factors(layer)), 0
         if layer.reads_circuit and mode != "ideal":
             by_n_active, keys = (readouts or {})[layer.name], image_keys(seed, position, numbers)
             signs = window_weights(layer, layer.signs, window)
-            read = read_sums(seen, signs, mappings[layer.name], by_n_active, mode, keys)
+            arrays = read_arrays(seen, signs, mappings[layer.name], by_n_active, mode, keys)
+            supports = 1 if layer.support is None else layer.support.value.T
+            read = (arrays * supports).sum(axis=3)
             by_bit = read.reshape(*read.shape[:2], layer.weight_bits, -1)
             sums = (by_bit * 2 ** np.arange(layer.weight_bits)[:, None]).sum(axis=2)
             fraction_bits = by_n_active[mappings[layer.name].kinds[0]].fraction_bits
+        fraction_bits += 0 if layer.support is None else layer.support.fraction_bits
         columns = np.moveaxis(sums, 2, 1)
         size = layer.window.out_size if isinstance(layer, ConvLayer) else ()
         shortcut = network.shortcut(position)
@@ -98,6 +103,13 @@ def window_weights(
     return weights.reshape(-1, window.channels, window.taps).transpose(0, 2, 1).reshape(weights.shape)
 
 
+def factors(layer: DenseLayer) -> Int64[np.ndarray, "column input"] | int:
+    """A layer's support, one factor a weight."""
+    if layer.support is None:
+        return 1
+    return layer.support.value.repeat(layer.support.block, axis=0)[: layer.in_features].T.astype(np.int64)
+
+
 def exact_sums(
     seen: Int64[np.ndarray, "image position input"], weights: Int64[np.ndarray, "column input"]
 ) -> Int64[np.ndarray, "image position column"]:
@@ -119,51 +131,70 @@ def minus_counts(
 
 def draw_codes(
     counts: Int64[np.ndarray, "image position column array"],
-    readouts: list[list[Readout | None]],
+    on: Int64[np.ndarray, "image position array"],
+    by_n_active: ByRows[int, Readout],
+    mapping: Mapping,
     keys: UInt64[np.ndarray, " image"],
 ) -> Int64[np.ndarray, "image position column array"]:
-    """Centroids of codes drawn from P(code | count); a readout for each position and sub-array, None for no read."""
+    """Centroids of codes drawn from P(code | count) of the number of rows that are on; 0 where none is."""
     _, positions, columns, arrays = counts.shape
     reads = np.arange(positions * arrays, dtype=np.uint64).reshape(positions, arrays)
-    words = column_words(read_keys(keys, reads), columns).transpose(0, 1, 3, 2)
-    codes = max(readout.codes for line in readouts for readout in line if readout is not None)
-    bits = np.uint32(slot_bits(codes))
-    slots, fractions = words >> (np.uint32(32) - bits), words << bits
+    words = column_words(read_keys(keys, reads), columns)
+    codes = max(by_n_active[n].codes for n in mapping.kinds)
+    if compares(mapping.rows, codes):
+        chosen = draws(words[..., : -(-columns // 2)], columns).transpose(0, 1, 3, 2)
+    else:
+        chosen = words.transpose(0, 1, 3, 2)
     drawn = np.zeros(counts.shape, np.int64)
-    for position, array in np.ndindex(positions, arrays):
-        readout = readouts[position][array]
-        if readout is not None:
-            at = np.s_[:, position, :, array]
-            entries = alias_entries(readout.probability, readout.centroid, codes)
-            entry = entries[counts[at], slots[at].astype(np.int64)]
-            own = fractions[at] < (entry & np.uint64(0xFFFFFFFF))
-            half = np.where(own, entry >> np.uint64(32), entry >> np.uint64(48))
-            drawn[at] = half.astype(np.uint16).view(np.int16)
+    for n in np.unique(on[on > 0]):
+        at = np.broadcast_to((on == n)[:, :, None], counts.shape)
+        readout = by_n_active[int(n)]
+        draw = codes_of_draws if compares(mapping.rows, codes) else alias_draws
+        drawn[at] = draw(readout, counts[at], chosen[at], codes)
     return drawn
 
 
-def read_sums(
+def codes_of_draws(
+    readout: Readout, counts: Int64[np.ndarray, " read"], chosen: UInt16[np.ndarray, " read"], codes: int
+) -> Int64[np.ndarray, " read"]:
+    """Centroids by comparing 16-bit draws with cumulative probabilities."""
+    reached = chosen[:, None] >= cumulative_thresholds(readout.probability)[counts]
+    return readout.centroid[reached.sum(axis=1)].astype(np.int64)
+
+
+def alias_draws(
+    readout: Readout, counts: Int64[np.ndarray, " read"], chosen: UInt32[np.ndarray, " read"], codes: int
+) -> Int64[np.ndarray, " read"]:
+    """Centroids from alias tables: the top bits of a word are the slot, the others the fraction."""
+    bits = np.uint32(slot_bits(codes))
+    slots, fractions = chosen >> (np.uint32(32) - bits), chosen << bits
+    entry = alias_entries(readout.probability, readout.centroid, codes)[counts, slots.astype(np.int64)]
+    own = fractions < (entry & np.uint64(0xFFFFFFFF))
+    half = np.where(own, entry >> np.uint64(32), entry >> np.uint64(48))
+    return half.astype(np.uint16).view(np.int16).astype(np.int64)
+
+
+def read_arrays(
     seen: Int64[np.ndarray, "image position input"],
     weights: Int64[np.ndarray, "column input"],
     mapping: Mapping,
     by_n_active: ByRows[int, Readout],
     mode: str,
     keys: UInt64[np.ndarray, " image"],
-) -> Int64[np.ndarray, "image position column"]:
-    """The sums of what the readouts say, in fixed point; the rows that are on are those whose input is not 0."""
+) -> Int64[np.ndarray, "image position column array"]:
+    """What the readouts say, in fixed point; the rows that are on are those whose input is not 0."""
     counts = minus_counts(seen, weights, mapping)
-    on = np.stack([(seen[0] != 0)[:, mapping.array == a].sum(axis=1) for a in range(mapping.arrays)], axis=1)
-    readouts = [[by_n_active[int(n)] if n else None for n in line] for line in on]
+    on = np.stack([(seen != 0)[:, :, mapping.array == a].sum(axis=2) for a in range(mapping.arrays)], axis=2)
     if mode == "iid":
-        return draw_codes(counts, readouts, keys).sum(axis=3)
+        return draw_codes(counts, on, by_n_active, mapping, keys)
     if mode != "nominal":
         raise InputError(f"mode must be ideal, nominal or iid, got {mode!r}")
     read = np.zeros(counts.shape, np.int64)
-    for position, line in enumerate(readouts):
-        for array, readout in enumerate(line):
-            if readout is not None:
-                read[:, position, :, array] = readout.centroid[readout.nominal[counts[:, position, :, array]]]
-    return read.sum(axis=3)
+    for n in np.unique(on[on > 0]):
+        at = np.broadcast_to((on == n)[:, :, None], counts.shape)
+        readout = by_n_active[int(n)]
+        read[at] = readout.centroid[readout.nominal[counts[at]]]
+    return read
 
 
 def pooled(values: Shaped[np.ndarray, "image column *map"], layer: DenseLayer, of: str) -> np.ndarray:
@@ -230,6 +261,11 @@ def _inputs(
         channels, height, width = window.in_shape
         return values.reshape(len(images), height, width, channels).transpose(0, 3, 1, 2)
     return values.reshape(len(images), *window.in_shape)
+
+
+def _on_off(values: Shaped[np.ndarray, "image channel height width"]) -> Shaped[np.ndarray, "..."]:
+    """+1 as 1, and -1 as 0."""
+    return (values + 1) // 2
 
 
 def _finish(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -14,6 +15,7 @@ from cosim.errors import InputError
 from cosim.network.inference import partial_sum_histogram
 from cosim.network.layers import Network
 from cosim.network.readout import CENTROID_MAX, Readout, Readouts
+from cosim.network.shared_levels import shared_levels
 from cosim.surrogate.adc import bits_of, check_column, noise_v, stated_levels
 from cosim.surrogate.calibration import Calibration, Group, Levels, calibrate
 from cosim.surrogate.codes import Mlsa, check_mlsa, code_probabilities, converter_probabilities, nominal_codes
@@ -34,6 +36,9 @@ def calibrate_network(
     provenance: Mapping[str, str | int | float] | None = None,
 ) -> Calibration:
     """Lloyd-Max levels on the network's own partial sums over training images; never give it test images.
+
+    A layer whose inputs turn rows on and off has one set of levels, see `cosim.network.shared_levels`; others have one
+    for each number of active rows.
 
     Args:
         sensing: By default differential, and single-ended where the column has one line.
@@ -61,7 +66,16 @@ def calibrate_network(
         return Calibration(sensing, bits_of(converter), levels, about, converter)
     about = {"rule": "lloyd_max"} | about
     bits = DEFAULT_BITS if bits is None else bits
-    return calibrate(surrogate, histograms, sensing=sensing, bits=bits, provenance=about)
+    on_off = {layer.name for layer in network.binary_layers if layer.input == "on_off"}
+    usual = {group: each for group, each in histograms.items() if group[0] not in on_off}
+    calibration = calibrate(surrogate, usual, sensing=sensing, bits=bits, provenance=about)
+    shared = {
+        (name, n_active): levels
+        for name in by_layer
+        if name in on_off
+        for n_active, levels in shared_levels(surrogate, by_layer[name], sensing, 2**bits).items()
+    }
+    return replace(calibration, levels={**calibration.levels, **shared}) if shared else calibration
 
 
 def sensing_of(surrogate: Surrogate, sensing: str | None, adc: str | Path | None = None) -> Sensing:

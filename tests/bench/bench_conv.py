@@ -78,7 +78,7 @@ def test_one_convolution_against_torch(benchmark: Any, mode: Mode, pad_value: in
     weights = weights.permute(0, 3, 1, 2).contiguous()
 
     def ours() -> np.ndarray:
-        return read_sums(step, maps, mode, keys)
+        return read_sums(step, maps, keys)
 
     def theirs() -> torch.Tensor:
         with torch.inference_mode():

@@ -14,6 +14,7 @@ from cosim.network.layers import (
     Network,
     Pool,
     Residual,
+    Support,
     Threshold,
     Window,
 )
@@ -22,10 +23,12 @@ from cosim.network.packing import pack_signs
 Shape = tuple[int, int, int]
 
 
-def random_conv_network(rng: np.random.Generator, *, binary_images: bool = False, most: int = 40) -> Network:
-    """One to three convolutions, perhaps a residual block, then one or two dense layers."""
+def random_conv_network(
+    rng: np.random.Generator, *, binary_images: bool = False, most: int = 40, blocks: int = 0
+) -> Network:
+    """One to three convolutions, perhaps a residual block, then one or two dense layers; perhaps supports."""
     shape: Shape = (int(rng.integers(1, 4)), int(rng.integers(3, 9)), int(rng.integers(3, 9)))
-    builder = Builder(rng, shape, most, "binary" if binary_images else "pixels")
+    builder = Builder(rng, shape, most, "binary" if binary_images else "pixels", blocks)
     for _ in range(int(rng.integers(1, 4))):
         builder.convolution()
     if rng.random() < 0.6:
@@ -63,6 +66,7 @@ class Builder:
     shape: Shape
     most: int
     input: str
+    blocks: int = 0
     layers: list[DenseLayer] = field(default_factory=list)
 
     def convolution(self, real: bool | None = None) -> None:
@@ -100,21 +104,33 @@ class Builder:
         bits = self._bits()
         packed = pack_signs(random_signs(rng, bits * columns, inputs))
         about = {"weight_bits": bits, "digital": bool(rng.random() < 0.3)}
-        self.layers.append(DenseLayer(f"dense{len(self.layers)}", "binary", inputs, packed, output, **about))
+        about["support"] = self._support(inputs, columns) if bits == 1 else None
+        self.layers.append(DenseLayer(f"dense{len(self.layers)}", self._kind(0), inputs, packed, output, **about))
         self.shape = (columns, 1, 1)
 
     def _add(
         self, window: Window, columns: int, output: Threshold | Residual, pool: Pool | None, source: str = ""
     ) -> None:
-        kind = "binary" if self.layers else self.input
+        kind = self._kind(window.pad_value)
         bits = self._bits()
         packed = pack_signs(random_signs(self.rng, bits * columns, window.in_features))
         name = f"conv{len(self.layers)}"
         norm = self._norm(columns) if isinstance(output, Threshold) and self.rng.random() < 0.5 else None
         about = {"batch_norm": norm, "source": source, "window": window, "pool": pool, "weight_bits": bits}
-        about["digital"] = kind == "binary" and bool(self.rng.random() < 0.3)
+        about["digital"] = kind != "pixels" and bool(self.rng.random() < 0.3)
+        about["support"] = self._support(window.in_features, columns) if bits == 1 and kind != "pixels" else None
         self.layers.append(ConvLayer(name, kind, window.in_features, packed, output, **about))
         self.shape = self.layers[-1].out_shape
+
+    def _support(self, inputs: int, columns: int) -> Support | None:
+        if not self.blocks or self.rng.random() < 0.5:
+            return None
+        value = self.rng.integers(1, 9, (-(-inputs // self.blocks), columns)).astype(np.int32)
+        return Support(self.blocks, value, int(self.rng.integers(0, 3)))
+
+    def _kind(self, pad_value: int) -> str:
+        kind = "binary" if self.layers else self.input
+        return "on_off" if kind == "binary" and pad_value >= 0 and self.rng.random() < 0.4 else kind
 
     def _window(self) -> Window:
         rng = self.rng

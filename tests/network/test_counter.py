@@ -46,6 +46,9 @@ def test_bits_that_are_used_are_uniform(start: int):
         pytest.param(words(layer=0), words(layer=1), 4, id="neighbouring layers"),
         pytest.param(words(seed=2, layer=1), words(seed=1, layer=2), 4, id="seed and layer exchanged"),
         pytest.param(words(), words() << np.uint32(3), 3, id="slot and fraction of one draw"),
+        pytest.param(words(), words() << np.uint32(16), 4, id="both halves of a word"),
+        pytest.param(words()[..., :-1] << np.uint32(16), words()[..., 1:], 4, id="halves of neighbouring words"),
+        pytest.param(words()[:, :-1] << np.uint32(16), words()[:, 1:] << np.uint32(16), 4, id="lower halves of reads"),
     ],
 )
 def test_pairs_are_independent(first: np.ndarray, second: np.ndarray, bits: int):

@@ -32,7 +32,7 @@ def test_weights_come_back_as_signs():
         ({"packed": np.full((3, 2), 1 << 6, np.uint64)}, "layer a: padding bits after input 70"),
         ({"output": Affine(ones(2), ones(2))}, "output has 2 columns, the weights have 3"),
         ({"batch_norm": BatchNorm(*[ones(4)] * 4, 1e-5)}, "batch norm has 4 columns"),
-        ({"input": "analog"}, 'input must be "pixels" or "binary"'),
+        ({"input": "analog"}, "input must be one of pixels, binary, on_off"),
         ({"in_features": 0}, "in_features must be positive"),
         ({"in_features": 2**40}, "in_features must be positive and sums below"),
     ],

@@ -65,7 +65,12 @@ def test_readouts_must_fit_the_network():
 
 def test_tables_of_different_numbers_of_rows_lie_one_after_the_other():
     mapping = map_inputs(70)
-    tables = read_tables({64: exact_readout(64), 6: exact_readout(6)}, mapping)
-    assert tables.start.tolist() == [[7, 0]]
-    assert tables.nominal.tolist() == [*range(6, -7, -2), *range(64, -65, -2)]
-    assert tables.alias.shape == (7 + 65, 128)
+    readouts = {64: exact_readout(64), 6: exact_readout(6)}
+    tables = read_tables(readouts, mapping, "nominal")
+    assert tables.nominal is not None
+    assert tables.nominal.centroid.tolist() == [*range(6, -7, -2), *range(64, -65, -2)]
+    drawn = read_tables(readouts, mapping, "iid")
+    assert drawn.alias is not None
+    assert drawn.alias.shape == (7 + 65, 128)
+    for each in (tables, drawn):
+        assert (each.start[6], each.start[64], each.start.max(), each.start[0]) == (0, 7, 7, -1)
