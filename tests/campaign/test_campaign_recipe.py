@@ -95,3 +95,12 @@ def test_the_shipped_recipes_load(path: Path) -> None:
     campaign = load_campaign(path)
     assert points_of(campaign)
     assert {each.sensing for each in campaign.recipe.comparator} == {"single_ended", "differential"}
+
+
+def test_a_run_folder_of_the_recipe_s_name_is_no_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "mine").mkdir()
+    assert load_campaign("quick").recipe.title.startswith("Quick")
+    with pytest.raises(InputError, match=r"mine/recipe.toml: no such file"):
+        load_campaign("mine")

@@ -70,7 +70,7 @@ def test_dimensions_beyond_sobol_s_are_refused() -> None:
 def test_rows_that_do_the_same_have_the_same_dimensions(tiny_recipe: Callable[..., Path]) -> None:
     """Row orders and weights are those of independent draws; sorted by what the rows do, each place is stratified."""
     random = column_of(tiny_recipe())
-    even = replace(random, method="latin")
+    even = replace(random, method="latin", batch=16)
     draws, plain = even.draws(3, 0, 16), random.draws(3, 0, 16)
     np.testing.assert_array_equal(draws.products, plain.products)
     np.testing.assert_array_equal(draws.weights, plain.weights)
@@ -133,6 +133,8 @@ def test_offsets_are_drawn_from_point_sets_too(tiny_recipe: Callable[..., Path])
     path = tiny_recipe(comparator=True)
     path.write_text(path.read_text() + '[sampling]\nmethod = "sobol"\n')
     point = next(p for p in points_of(load_campaign(path)) if isinstance(p, ComparatorPoint))
+    assert point.batch == 4, "16 samples are four batches"
+    point = replace(point, batch=16)
     drawn = np.array([point.controls(3, sample) for sample in range(16)])
     assert (np.sort(np.floor(ndtr(drawn) * 16).astype(int), axis=0) == np.arange(16)[:, None]).all()
     sigmas = point.bench.amplifier.vth_sigmas(point.bench.process)

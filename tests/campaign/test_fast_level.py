@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from collections.abc import Callable
@@ -83,6 +84,7 @@ def fake(column: FastColumn, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         usable = np.where(np.isin(counts, state["flipped"]), 0.95, 1.0)
         within = (error_v <= 0.1e-3) & (usable == 1)[:, None]
         errors = {"bias_v": error_v, "rms_v": error_v, "within": within}
+        errors |= {"mean_error_counts": error_v / 9.5e-3, "sigma_error": 0 * error_v}
         return SimpleNamespace(count=counts, usable=usable, bound_v=0.1e-3, **errors)
 
     monkeypatch.setattr(fast_level, "build_fast_column", build)
@@ -226,6 +228,15 @@ def test_a_fast_column_that_does_not_pass_is_not_used(
     assert level.level == "L0"
     assert said in level.figures["l2_reason"]
     assert not any(level.fast_at((n, 8 - n)) for n in range(9))
+
+
+def test_a_check_without_a_bound_can_be_kept(campaign: Campaign, fake: dict[str, Any], engine: Engine) -> None:
+    """Where too few columns are usable there is no slope, so no bound in volts; JSON knows no NaN."""
+    task = fast_task(campaign, engine.version, campaign.operating_points[0], 0)
+    content = run_fast(task, open_=lambda _: engine)
+    kept = dataclasses.replace(content, attributes=dict(content.attributes) | {"l2_bound_mv": float("nan")})
+    json.dumps(dict(level_of(kept).figures), allow_nan=False)
+    assert "l2_bound_mv" not in level_of(kept).figures
 
 
 def test_a_column_with_flips_is_simulated_and_told(

@@ -142,3 +142,24 @@ def test_content_of_another_style_is_refused(shared: FastColumn) -> None:
         from_content(dataclasses.replace(content, attributes=content.attributes | {"fast_sensing": "other"}))
     with pytest.raises(InputError, match="incomplete"):
         from_content(dataclasses.replace(content, attributes=content.attributes | {"fast_sensing": "static"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fast_device", 10**12),
+        ("fast_parent", -1),
+        ("fast_parent", 10**6),
+        ("fast_features", 10**6),
+        ("fast_scale_v", 0.0),
+    ],
+)
+def test_indices_out_of_their_arrays_are_refused(static: FastColumn, name: str, value: float) -> None:
+    """A compiled loop would follow them."""
+    content = to_content(static)
+    values = content.datasets[name].values.copy()
+    values.flat[-1] = value
+    datasets = dict(content.datasets) | {name: dataclasses.replace(content.datasets[name], values=values)}
+    from_content(content)
+    with pytest.raises(InputError, match="whose parts do not fit"):
+        from_content(dataclasses.replace(content, datasets=datasets))

@@ -139,6 +139,33 @@ def test_a_masked_point_is_not_used_and_its_neighbours_are_refused(tmp_path: Pat
     family.at("tt", vdd_v=1.0, temp_c=100.0)
 
 
+def test_a_level_with_failures_is_masked_and_not_its_point(tmp_path: Path) -> None:
+    """The first comparator's lowest level fails at 1.1 V: there, and between there and 1.0 V, it is as not measured."""
+    path = write_points(tmp_path / "samples.h5", [record("tt", v, 27.0) for v in (0.9, 1.0, 1.1)])
+    content = hdf5.read(path, filetype="cosim-samples", major=1)
+    table = {name: data.values for name, data in content.datasets.items()}
+    levels = np.unique(table["comparator_level_v"][table["comparator_amplifier"] == 0])
+    at = (table["comparator_level_v"] == levels[0]) & (table["comparator_amplifier"] == 0)
+    table["comparator_status"][np.flatnonzero(at & (table["comparator_point"] == 2))[:6]] = 6
+    hdf5.write(path, content, filetype="cosim-samples", version=(1, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(line_fit, "BOOTSTRAPS", 3)
+        family = fit(path)
+    assert isinstance(family, SurrogateFamily)
+    assert not any(family.masked)
+    save_family(family, tmp_path / "family.h5")
+    for each in (family, load_family(tmp_path / "family.h5")):
+        low, between, high = (each.at("tt", vdd_v=v).comparators["single_ended"] for v in (0.9, 1.05, 1.1))
+        assert np.isfinite(low.at(levels[:1]).sigma_v).all()
+        for model in (between, high):
+            assert model.good.tolist() == [False, *[True] * (levels.size - 1)]
+            assert np.isfinite(model.at(levels[1:]).sigma_v).all()
+            with pytest.raises(InputError, match=f"was measured from {levels[1]:.3f} to"):
+                model.at(levels[:1])
+        assert each.at("tt", vdd_v=1.1).validation["single_ended_masked_levels"] == 1
+        assert each.at("tt", vdd_v=1.1).validation["differential_masked_levels"] == 0
+
+
 def test_nothing_but_masked_points_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MeasuredWorseError, match=r"every operating point is masked; tt 0.9 V -40 C.*flipped"):
         fit_points(tmp_path / "samples.h5", GRID[:2], flipped=[0, 1])
