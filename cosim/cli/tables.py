@@ -60,7 +60,7 @@ def _fast_lines(points: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]
     rows = [
         [point, *(_number(level.get(name)) for name in names), str(level.get("l2_reason", ""))]
         for point, level in points
-        if level.get("l2_bound_mv") or level.get("l2_reason")
+        if "l2_rms_mv" in level or level.get("l2_reason")
     ]
     return table(rows, header) if rows else []
 

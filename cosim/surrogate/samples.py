@@ -100,10 +100,12 @@ def column_samples(table: Table, rows: int) -> tuple[ColumnSamples, int]:
     reads = ColumnSamples(
         *(table[f"column_{name}"][good].astype(float) for name in names), **_optional(table, "column", since, good)
     )
-    if not 1 <= rows <= MOST_ROWS or (points < 0).any() or (points.sum(axis=1) > rows).any():
-        raise ValueError(f"{rows} rows, expected 1 to {MOST_ROWS}, or counts that they cannot have")
-    if (points != np.rint(points)).any() or not np.isfinite(reads.bl_v).all():
-        raise ValueError("counts that are not whole, or a good sample without a voltage")
+    if not 1 <= rows <= MOST_ROWS:
+        raise ValueError(f"{rows} rows, expected 1 to {MOST_ROWS}")
+    if (points < 0).any() or (points.sum(axis=1) > rows).any() or (points != np.rint(points)).any():
+        raise ValueError(f"counts that {rows} rows cannot have")
+    if not np.isfinite(reads.bl_v).all():
+        raise ValueError("a good sample without a voltage")
     _check_values(np.nan_to_num(reads.bl_v), np.nan_to_num(reads.blb_v), reads.control_bl, reads.control_blb)
     if reads.lines == 2 and not np.isfinite(reads.blb_v).all():
         raise ValueError("good samples with a voltage of BLB and others without one")
@@ -196,7 +198,7 @@ def _failed_points(table: Table, kind: str, most: float) -> Iterator[tuple[str, 
             yield ", ".join(f"{name} = {value:g}" for name, value in zip(coordinates, point, strict=True)), at
 
 
-def _check_values(*tables: Float[np.ndarray, "read *control"] | None) -> None:
+def _check_values(*tables: np.ndarray | None) -> None:
     """Refuse what no simulation gives: the fit's arithmetic would overflow or not converge."""
     for values in tables:
         if values is not None and not (np.abs(values) < _LARGEST).all():

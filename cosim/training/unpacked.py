@@ -47,6 +47,8 @@ def to_torch(network: Network) -> nn.Sequential:
 def _modules(layer: DenseLayer, names: str, place: str) -> OrderedDict[str, nn.Module]:
     """The modules of one layer in torch's order."""
     unknown = sorted(json.loads(options_of(layer)).keys() - _OPTIONS)
+    if layer.input == "on_off":
+        unknown.append("inputs that are on or off")
     if unknown:
         raise InputError(f"layer {layer.name!r} has options without a torch module: {', '.join(unknown)}", place=place)
     pool = layer.pool if isinstance(layer, ConvLayer) else None

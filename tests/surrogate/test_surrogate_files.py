@@ -118,7 +118,7 @@ def with_nan(array: np.ndarray) -> np.ndarray:
         (values("line_mean_v", lambda a: a[::-1]), "line_mean_v rises, expected it to fall"),
         (values("line_sigma_v", lambda a: -a), "line_sigma_v is negative"),
         (values("single_ended_offset_sigma_v", lambda a: 0 * a), "a sigma is not positive"),
-        (values("single_ended_offset_mean_v", with_nan), "single_ended_offset_mean_v has a NaN"),
+        (values("single_ended_offset_mean_v", with_nan), "single_ended_offset_sigma_v has a NaN"),
         (values("single_ended_level_v", lambda a: a[::-1]), "the levels of single_ended do not rise"),
         (values("single_ended_level_v", with_nan), "single_ended_level_v has a NaN"),
         (lambda data, about: data.pop("line_sigma_v"), "an incomplete surrogate: .*line_sigma_v"),

@@ -96,6 +96,9 @@ def test_options_that_torch_cannot_have_are_refused() -> None:
     real = replace(network, layers=(replace(layers[0], output=output), *layers[1:]))
     with pytest.raises(InputError, match=r"odd: layer 'conv1' has options without a torch module: residual"):
         to_torch(real)
+    switched = replace(network, layers=(*layers[:-1], replace(layers[-1], input="on_off")))
+    with pytest.raises(InputError, match="has options without a torch module: inputs that are on or off"):
+        to_torch(switched)
     without = replace(network, layers=(replace(layers[0], batch_norm=None), *layers[1:]))
     with pytest.raises(InputError, match="'conv1' has no batch norm to rebuild"):
         to_torch(without)
