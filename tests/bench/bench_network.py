@@ -137,8 +137,8 @@ def test_one_partial_sum(benchmark, network: Network, mode: Mode):
     rng = np.random.default_rng(2)
     inputs = rng.integers(0, 2**64, (256, 1, 16), dtype=np.uint64)
     keys = rng.integers(0, 2**64, 256, dtype=np.uint64)
-    read_sums(step, inputs, mode, keys)
-    benchmark(read_sums, step, inputs, mode, keys)
+    read_sums(step, inputs, keys)
+    benchmark(read_sums, step, inputs, keys)
     benchmark.extra_info["ns_per_partial_sum"] = round(benchmark.stats.stats.min * 1e9 / (256 * 16 * 1024), 4)
     print(f"\n{mode}: {benchmark.extra_info}")
 
