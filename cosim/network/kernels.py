@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from cosim.network.compiling import compiled, inlined, popcount
+from cosim.compiling import compiled, inlined, popcount
 from cosim.network.counter import COLUMN, FIRST_32, SECOND_32
 
 _HALF = np.uint64(32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, UInt8, UInt64
 
-from cosim.network.compiling import compiled, popcount
+from cosim.compiling import compiled, popcount
 
 _PACK = np.uint64(0x0102040810204080)
 _TOP = np.uint64(56)

@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from cosim.network.compiling import compiled, inlined, popcount
+from cosim.compiling import compiled, inlined, popcount
 from cosim.network.counter import COLUMN, FIRST_32, SECOND_32
 
 LANES = 32
