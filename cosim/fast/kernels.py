@@ -6,24 +6,10 @@ The obvious twins are in `reference.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
-
-import numba
 import numpy as np
 from jaxtyping import Float, Int8, Int64
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """The function compiled at its first call, cached on disk where any folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return cast(Callable[P, R], numba.njit(cache=True, **options)(function))
-    except RuntimeError:  # No folder for the cache: a read-only system without a home.
-        return cast(Callable[P, R], numba.njit(**options)(function))
+from cosim.compiling import compiled
 
 
 @compiled

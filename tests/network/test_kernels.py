@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_networks import random_images, random_network, random_readouts
 
-from cosim.network import compiling, inference, reference
+from cosim import compiling
+from cosim.network import inference, reference
 from cosim.network.program import MODES, Mode
 
 ROWS = st.sampled_from([64, 64, 32, 13, 1, 65, 128, 200, 256])
