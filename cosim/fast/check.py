@@ -48,7 +48,6 @@ class Check:
         bound_v: Bound on both bias and rms.
         draws: At each count.
         end_v: Where each line ended in each draw in the full column, in volts; NaN where it is not usable.
-        error_v: The fast column's error there.
     """
 
     count: tuple[int, ...]
@@ -62,7 +61,6 @@ class Check:
     bound_v: float
     draws: int
     end_v: Float[np.ndarray, "count draw line"]
-    error_v: Float[np.ndarray, "count draw line"]
 
     @property
     def mean_error_counts(self) -> Float[np.ndarray, "count signal"]:
@@ -98,30 +96,6 @@ class Check:
     def passed(self) -> bool:
         """Whether the fast column may stand for the full one at every count."""
         return bool(self.within.all())
-
-    @property
-    def failed_counts(self) -> tuple[int, ...]:
-        """The counts where it may not."""
-        return tuple(count for count, good in zip(self.count, self.within, strict=True) if not good.all())
-
-    @property
-    def reliable_above_v(self) -> float:
-        """The lowest voltage, such that no line that ended at it or higher errs by more than three bounds.
-
-        Bias and rms are within a bound each, so an error beyond three is none of theirs. What a line below it is
-        read as is not to be relied on: mask it, or use the full column. 0 where nothing errs, infinity where no
-        draw is usable.
-        """
-        if not self.usable.any():
-            return float("inf")
-        wrong = np.abs(self.error_v) > _FAR * self.bound_v
-        if not wrong.any():
-            return 0.0
-        above = self.end_v[(self.end_v > self.end_v[wrong].max())]
-        return float(above.min()) if above.size else float("inf")
-
-
-_FAR = 3.0
 
 
 def check(
@@ -187,10 +161,8 @@ def compared(
     if bound_v is None:
         known = slope_v[np.isfinite(slope_v[:, 0]), 0]
         bound_v = BOUND_COUNTS * float(known.min()) if known.size else float("nan")
-    share, ends_v = usable.mean(axis=1), (full_v, np.where(usable[:, :, None], fast_v - full_v, np.nan))
-    return Check(
-        counts, bias_v, rms_v, slope_v, sigma_v, fast_sigma_v, lowest_v, share, bound_v, usable.shape[1], *ends_v
-    )
+    found = (bias_v, rms_v, slope_v, sigma_v, fast_sigma_v, lowest_v, usable.mean(axis=1))
+    return Check(counts, *found, bound_v, usable.shape[1], full_v)
 
 
 def _signals(lines_v: Float[np.ndarray, "sample line"]) -> Float[np.ndarray, "sample signal"]:
