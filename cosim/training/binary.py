@@ -33,8 +33,9 @@ class BinaryLinear(nn.Module):
         self.weight = nn.Parameter(weight)
 
     def forward(self, x: Float[Tensor, "image input"]) -> Float[Tensor, "image column"]:
-        """Sums of the inputs with the signs of the weights, shape (image, column)."""
-        return x @ binarize_weights(self.weight).T
+        """Sums of the inputs with the signs of the weights, shape (image, column); in float32 under autocast too."""
+        with torch.autocast(x.device.type, enabled=False):
+            return x.float() @ binarize_weights(self.weight).T
 
     @torch.no_grad()
     def clip(self) -> None:
@@ -107,7 +108,7 @@ def binarize_weights(weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]
 
 def signs(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """+1 where x >= 0, else -1, in x's type."""
-    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+    return torch.ge(x, 0, out=torch.empty_like(x)).mul_(2).sub_(1)
 
 
 class _WeightSign(torch.autograd.Function):
@@ -129,4 +130,4 @@ class _ActivationSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return grad_outputs[0] * (x.abs() <= 1.0)
+        return torch.ops.aten.hardtanh_backward(grad_outputs[0], x, -1.0, 1.0)

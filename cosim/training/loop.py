@@ -132,14 +132,18 @@ def _epoch(module: nn.Module, optimizer: torch.optim.Adam, data: Split, recipe: 
         part = (epoch + index / count) / recipe.epochs
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * part))
-        total += _step(module, optimizer, pixels, labels, recipe.label_smoothing)
+        total += _step(module, optimizer, pixels, labels, recipe)
     if not math.isfinite(float(total)):
         raise InputError("the loss is not finite", hint="lower learning_rate")
     return float(total) / count
 
 
-def _step(module: nn.Module, optimizer: torch.optim.Adam, pixels: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    loss = nn.functional.cross_entropy(module(pixels), labels, label_smoothing=smoothing)
+def _step(
+    module: nn.Module, optimizer: torch.optim.Adam, pixels: Tensor, labels: Tensor, recipe: TrainingRecipe
+) -> Tensor:
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        logits = module(pixels)
+    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
