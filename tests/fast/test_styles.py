@@ -74,6 +74,22 @@ def test_capacitors_agree_with_the_full_column(shared: FastColumn, engine: Engin
     assert result.present.tolist() == [True, False, False]
 
 
+def test_switches_whose_thresholds_matter(engine: Engine) -> None:
+    """The averaging column's switches inject charge by their thresholds; its latch does nothing to a read."""
+    bench = bench_of("avg_10t1c", word_line_v=0.3)
+    fast = build_fast_column(bench, engine, seed=2)
+    assert isinstance(fast, ChargeShareColumn)
+    linear = dict(zip([device.name for device in bench.cell.devices], fast.sharing.effect[0].T, strict=True))
+    # A higher threshold of the sharing switch (120 nm) leaves less of its channel's charge: about 0.1 fF of 2 fF a row.
+    assert np.allclose(linear["mt10"], linear["mt10"].mean(), rtol=0.02)
+    assert -0.08 < linear["mt10"].mean() < -0.04
+    assert not linear["mpul"].any()
+    result = check(fast, bench, engine, draws=4, counts=(0, 16))
+    assert result.passed, (result.bias_v, result.rms_v, result.sigma_error, result.bound_v)
+    # A row is 15 mV: the bound of a hundredth of that lets 0.15 mV by, four times what it is.
+    assert (result.rms_v[:, 0] < 0.04e-3).all(), result.rms_v
+
+
 def test_a_rest_level_is_the_benchs(shared: FastColumn, engine: Engine) -> None:
     bench = dataclasses.replace(bench_of("cap_8t1c"), rest_level=0.0)
     unipolar = build_fast_column(bench, engine, seed=2)
