@@ -60,6 +60,6 @@ def test_codes_are_those_of_the_sense_amplifier_that_read(run: Path) -> None:
     found = load_run(run)
     sequential = code_tables(found)
     assert {kept.mlsa for kept in found.calibrations} == {"sequential"}
-    # Levels lie five offset sigmas apart here, so that two of them rarely fire in the wrong order.
-    assert all(abs(flash[key] - sequential[key]).max() > 1e-9 for key in flash)
+    # Single-ended levels lie five offset sigmas apart here, so that two of them rarely fire in the wrong order.
+    assert max(abs(flash[key] - sequential[key]).max() for key in flash) > 1e-5
     assert "3 bit, sequential" in page_of(found)
