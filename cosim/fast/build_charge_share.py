@@ -14,11 +14,14 @@ from cosim.circuit.column import ColumnBench
 from cosim.errors import MeasuredWorseError
 from cosim.fast.bank import STATES
 from cosim.fast.capacitance import fitted_capacitance_f
-from cosim.fast.charge_share import PRODUCTS, ChargeShareColumn, Sharing, powers, shares, unit_f
+from cosim.fast.charge_share import PRODUCTS, ChargeShareColumn, Sharing, bent, powers, shares, unit_f
 from cosim.fast.draws import Columns, simulate_columns
 from cosim.spice.engine import Engine
 
-MIXES = ((1.0, 0.0), (0.0, 1.0), (0.75, 0.25), (0.25, 0.75), (0.5, 0.5), (0.88, 0.12), (0.12, 0.88))
+MIXES = (
+    *((1.0, 0.0), (0.0, 1.0), (0.75, 0.25), (0.25, 0.75), (0.5, 0.5)),
+    *((0.88, 0.12), (0.12, 0.88), (0.95, 0.05), (0.05, 0.95)),
+)
 MIXES_OFF = ((0.5, 0.0), (0.0, 0.5), (0.25, 0.25), (0.0, 0.0))
 """Shares of the rows of product -1 and +1 in the columns without shifts; the others are off."""
 
@@ -28,7 +31,7 @@ ORDERS = 4
 _SHIFTED = (4, 2, 3)
 """The mixes in which rows of product -1 and +1 are shifted; thresholds in the first alone, capacitors in all."""
 
-_SHIFTED_OFF = (9,)
+_SHIFTED_OFF = (len(MIXES) + 2,)
 """Those in which rows that are off are."""
 
 _CAPACITOR_SIGMAS = 3.0
@@ -39,7 +42,11 @@ _FEW_ROWS = 16
 _MATTERS = 0.01
 """A device with less than this share of the strongest one's effect is left out: it is below the simulator's error."""
 
-_POWERS, _ROUNDS = 2, 6
+_BENDS = 0.03
+"""One whose rows moved half each way do less than this share has its first power alone, for the same reason."""
+
+_POWERS, _ROUNDS = 4, 6
+"""Powers of the bend, from the square; and rounds of its fit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +59,7 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Line:
-    """The closed form without thresholds' effects: C_p, (dV, q) by product, (square, cube), and the errors left."""
+    """The closed form without thresholds' effects: C_p, (dV, q) by product, the bend, and the errors left."""
 
     parasitic_f: float
     step_v: np.ndarray
@@ -65,7 +72,7 @@ class _Line:
         capacitance_f, rows = shares(columns.products, columns.vth_shift_v, cell_f)
         total_f = capacitance_f.sum(axis=1) + self.parasitic_f
         linear_v = (capacitance_f @ self.step_v + rows @ self.charge_c) / total_f
-        return linear_v + self.bend[0] * linear_v**2 + self.bend[1] * linear_v**3, total_f
+        return bent(linear_v, self.bend), total_f
 
 
 def build_charge_share(bench: ColumnBench, engine: Engine, *, seed: int = 0, cells: int = 0) -> ChargeShareColumn:
@@ -112,22 +119,27 @@ def _effect(bench: ColumnBench, engine: Engine, cell_f: np.ndarray) -> Float[np.
     largest_v = np.array([moved_v[about[:, device]].max(initial=0.0) for device in devices])
     strong = [device for device, value in zip(devices, largest_v, strict=True) if value > _MATTERS * largest_v.max()]
     twice = _simulated(few, engine, _threshold_plan(few, strong, 2.0))
-    return _effects(_joined(once, twice), line, few, strong, cell_f)
+    moved_v, size_v = np.abs(_unexplained_v(twice, line, few, cell_f)), np.abs(twice.vth_shift_v).sum(axis=1)
+    halves = (size_v > 0) & (np.abs(twice.vth_shift_v.sum(axis=1)) < size_v / 2)
+    bends = [device for device in strong if moved_v[halves[:, device]].max(initial=0.0) > _BENDS * largest_v.max()]
+    orders = [(device, order) for device in strong for order in range(1, (ORDERS if device in bends else 1) + 1)]
+    return _effects(_joined(once, twice), line, few, orders, cell_f)
 
 
 def _effects(
-    columns: Columns, line: _Line, bench: ColumnBench, strong: Sequence[int], cell_f: np.ndarray
+    columns: Columns, line: _Line, bench: ColumnBench, orders: Sequence[tuple[int, int]], cell_f: np.ndarray
 ) -> Float[np.ndarray, "order product device"]:
-    """Least squares of what the line without thresholds does not explain; 0 for devices that are not strong."""
+    """Least squares of what the line without thresholds does not explain, by (device, order); 0 for the others."""
     effect = np.zeros((ORDERS, len(PRODUCTS), cell_f.size))
-    if not strong:
+    if not orders:
         return effect
     total_f = line.above_v(columns, cell_f)[1]
-    chosen = list(strong)
-    sums = [powers(columns.products, columns.vth_shift_v, order)[:, :, chosen] for order in range(1, ORDERS + 1)]
-    features = np.stack(sums, axis=1) * unit_f(cell_f) / total_f[:, None, None, None]
-    values = _least_squares(features.reshape(len(total_f), -1), _unexplained_v(columns, line, bench, cell_f))
-    effect[:, :, chosen] = values.reshape(features.shape[1:])
+    sums = {order: powers(columns.products, columns.vth_shift_v, order) for order in range(1, ORDERS + 1)}
+    features = np.concatenate([sums[order][:, :, device] for device, order in orders], axis=1)
+    features *= unit_f(cell_f) / total_f[:, None]
+    values = _least_squares(features, _unexplained_v(columns, line, bench, cell_f)).reshape(-1, len(PRODUCTS))
+    for (device, order), value in zip(orders, values, strict=True):
+        effect[order - 1, :, device] = value
     return effect
 
 
@@ -230,7 +242,7 @@ def _line_at(
     base = np.c_[capacitance_f, rows * unit] / total_f[:, None]
     linear_v, values, features = above_v, np.zeros(0), base
     for _ in range(_ROUNDS):
-        features = np.c_[base, linear_v**2, linear_v**3]
+        features = np.c_[base, linear_v[:, None] ** np.arange(2, 2 + _POWERS)]
         values = _least_squares(features, above_v)
         linear_v = base @ values[:-_POWERS]
     step_v, charge, bend = np.split(values, (len(PRODUCTS), 2 * len(PRODUCTS)))

@@ -15,7 +15,7 @@ PRODUCTS = (-1, 0, 1)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sharing:
-    """What a line that was reset to V_r ends at: V = V_r + u + square u^2 + cube u^3 + w, in volts.
+    """What a line that was reset to V_r ends at: V = V_r + u + sum_k b_k u^k + w, in volts.
 
     u = sum_i (C_i dV_s + q_s) / (sum_i C_i + C_p) over the rows i of product s, and
     w = C sum_i sum_k g_sk . shift_i^k / (sum_i C_i + C_p) with the nominal C. Fitted to full columns: the steps dV, the
@@ -29,7 +29,7 @@ class Sharing:
         parasitic_f: C_p, in farads.
         charge_c: q of a row of product -1, 0, +1, in coulombs; 0 for a product that the cell has no input for.
         step_v: dV of the same, in volts.
-        bend: square, in 1/V, and cube, in 1/V^2.
+        bend: b, in 1/V^(k - 1), from k = 2.
         effect: g, volts a volt^k, by power k from 1; 0 for a capacitor, whose deviation is in C_i.
         impossible: (product, weight) of the states that the cell has no input for.
     """
@@ -73,9 +73,16 @@ class ChargeShareColumn:
         for order, effect in enumerate(s.effect, start=1):
             moved = powers(products, vth_shift_v, order) * effect
             effect_v += unit_f(s.cell_f) * _sums(moved.reshape(len(products), -1)) / total_f
-        square, cube = s.bend
-        line_v = s.reset_v + linear_v + square * linear_v**2 + cube * linear_v**3 + effect_v
+        line_v = s.reset_v + bent(linear_v, s.bend) + effect_v
         return np.stack([line_v, np.full_like(line_v, np.nan)], axis=1)
+
+
+def bent(linear_v: Float[np.ndarray, " sample"], bend: Float[np.ndarray, " power"]) -> Float[np.ndarray, " sample"]:
+    """u + b_2 u^2 + b_3 u^3 ..., the powers added in one order whatever the number of samples."""
+    found = linear_v.copy()
+    for power, value in enumerate(bend, start=2):
+        found += value * linear_v**power
+    return found
 
 
 def shares(

@@ -43,7 +43,7 @@ _SHARING: _Arrays = {
     "cell_f": ("F", "nominal capacitance of each device, 0 of a transistor", ("device",)),
     "step_v": ("V", "what a row of each product moves its capacitor by", ("product",)),
     "charge_c": ("C", "charge that a row of each product adds", ("product",)),
-    "bend": ("1", "square in 1/V and cube in 1/V^2 of the line's step", ("power",)),
+    "bend": ("1", "factors of the line's step to the powers from 2, in 1/V^(power - 1)", ("power",)),
     "effect": ("1", "effect of a shift's power on its row's capacitor", ("order", "product", "device")),
     "impossible": ("1", "product and weight that the cell has no input for", ("impossible", "pair")),
 }
@@ -128,7 +128,7 @@ def _check_sharing(sharing: Sharing) -> None:
     if (
         sharing.charge_c.shape != products
         or sharing.step_v.shape != products
-        or sharing.bend.shape != (2,)
+        or sharing.bend.ndim != 1
         or sharing.effect.shape[1:] != products + devices
     ):
         raise ValueError("a charge-sharing line whose parts do not fit each other")
