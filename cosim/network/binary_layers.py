@@ -1,4 +1,4 @@
-"""Layers of binary weights, or of several bits: a dense one, and one that slides over a map."""
+"""Layers of binary weights, of several bits, or of real ones: a dense one, and one that slides over a map."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Int8, Integer, UInt64
+from jaxtyping import Float32, Int8, Integer, UInt64
 
 from cosim.errors import InputError
 from cosim.network.outputs import Affine, BatchNorm, Residual, Support, Threshold, expect_array
-from cosim.network.packing import padding_is_clear, unpack_signs, words_for
+from cosim.network.packing import pack_bits, padding_is_clear, unpack_signs, words_for
 from cosim.network.window import Pool, Window
 
-Input = Literal["pixels", "binary", "on_off"]
+Input = Literal["pixels", "binary", "on_off", "real"]
 INPUTS: tuple[Input, ...] = get_args(Input)
 PIXEL_MAX = 255
 BITS_MAX = 15
@@ -28,12 +28,16 @@ class DenseLayer:
     columns' sums are read one by one, shifted and added. So b bits give -(2**b - 1) to 2**b - 1, and a real weight
     of a first or last layer that is computed digitally is such an integer times the scale of the output.
 
+    A layer of `real_weights` is digital: it adds the products with its float32 weights in float64, where each product
+    is exact, one after the other in the order of its inputs from 0, and rounds their sum to float32 once.
+
     After a map its inputs are numbered as torch flattens one: channel by channel, row by row.
 
     Attributes:
         name: Unique in its network.
         input: "pixels": raw 8-bit pixels, summed digitally and exactly; "binary": +1 and -1, summed by the
-            circuit; "on_off": 1 and 0 (HBNN; Liu et al., DAC 2018), summed by the circuit, where 0 turns its row off.
+            circuit; "on_off": 1 and 0 (HBNN; Liu et al., DAC 2018), summed by the circuit, where 0 turns its row off;
+            "real": the real outputs of a layer that has such, for real weights.
         in_features: Number of inputs.
         packed: Weights as bits, 1 is +1, least significant first, padding bits 0; (column, word). With several
             bits a weight all columns of the lowest bit come first.
@@ -44,6 +48,7 @@ class DenseLayer:
         weight_bits: Bits of one weight, 1 to 15.
         digital: Whether binary or on_off inputs are summed digitally and exactly too, not by the circuit.
         support: A factor for each block of weights, if there are such.
+        real_weights: Real weights, (output, input); `packed` then holds their signs. Their output is real.
     """
 
     name: str
@@ -56,6 +61,7 @@ class DenseLayer:
     weight_bits: int = 1
     digital: bool = False
     support: Support | None = None
+    real_weights: Float32[np.ndarray, "output input"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not fit, padding bits that are set and unknown kinds.
@@ -81,7 +87,17 @@ class DenseLayer:
     @property
     def reads_circuit(self) -> bool:
         """Whether its partial sums are read from sub-arrays."""
-        return self.input != "pixels" and not self.digital
+        return self.input in ("binary", "on_off") and not self.digital and self.real_weights is None
+
+    @property
+    def gives_reals(self) -> bool:
+        """Whether its output is real, so that a layer after it may take the numbers and not their signs."""
+        return isinstance(self.output, Residual)
+
+    @property
+    def sum_taps(self) -> int:
+        """How many sums are added before they meet a threshold or a scale: those of an average pooling of the sums."""
+        return 1
 
     @property
     def out_shape(self) -> tuple[int, int, int]:
@@ -115,11 +131,15 @@ class DenseLayer:
     def _check(self) -> None:
         if self.input not in INPUTS:
             raise InputError(f"input must be one of {', '.join(INPUTS)}, got {self.input!r}")
+        if self.real_weights is not None:
+            self._check_real(self.real_weights)
+        elif self.input == "real":
+            raise InputError("real inputs need real_weights")
         if not 1 <= self.weight_bits <= BITS_MAX:
             raise InputError(f"weight_bits must be 1 to {BITS_MAX}, got {self.weight_bits}")
-        if self.digital and self.input == "pixels":
-            raise InputError("a layer of pixels is digital as it is, digital is for binary inputs")
-        if self.in_features < 1 or 2 * self.reach > _SUM_LIMIT:
+        if self.digital and self.input in ("pixels", "real"):
+            raise InputError(f"a layer of {self.input} inputs is digital as it is, digital is for binary inputs")
+        if self.in_features < 1 or 2 * self.reach * self.sum_taps > _SUM_LIMIT:
             raise InputError(f"in_features must be positive and sums below 2**29, got {self.in_features}")
         columns = self.packed.shape[0] if self.packed.ndim else 0
         expect_array("packed", self.packed, np.uint64, (columns, words_for(self.in_features)))
@@ -134,6 +154,20 @@ class DenseLayer:
         for name, values in (("output", folded), ("batch norm", norm)):
             if values is not None and len(values) != self.out_features:
                 raise InputError(f"{name} has {len(values)} columns, the weights have {self.out_features}")
+
+    def _check_real(self, weights: Float32[np.ndarray, "output input"]) -> None:
+        expect_array("real_weights", weights, np.float32, (len(self.packed), self.in_features))
+        for name, given in (
+            ("weight_bits", self.weight_bits > 1),
+            ("a support", self.support is not None),
+            ("digital", self.digital),
+        ):
+            if given:
+                raise InputError(f"real weights are digital and of one column an output, {name} is for binary weights")
+        if isinstance(self.output, Threshold):
+            raise InputError("real weights need a residual or an affine output: a threshold is one of integers")
+        if not np.array_equal(self.packed, pack_bits(weights >= 0)):
+            raise InputError("packed weights must be the signs of the real weights")
 
     def _check_support(self, support: Support) -> None:
         if self.input == "pixels" or self.weight_bits > 1:
@@ -151,7 +185,7 @@ class ConvLayer(DenseLayer):
 
     Attributes:
         window: Where the inputs lie; `in_features` is the window's.
-        pool: Max pooling of the sums or of the outputs, if there is any.
+        pool: Max or average pooling of the sums or of the outputs, if there is any.
     """
 
     window: Window
@@ -168,6 +202,19 @@ class ConvLayer(DenseLayer):
         """Height and width of the sums that batch norm or threshold take: after a pooling of the sums."""
         before = self.pool is None or self.pool.of == "outputs"
         return self.window.out_size if before else self.out_shape[1:]
+
+    @property
+    def gives_reals(self) -> bool:
+        """Whether its output is real, as an average of signs is too."""
+        averaged = self.pool is not None and (self.pool.of, self.pool.kind) == ("outputs", "average")
+        return isinstance(self.output, Residual) or averaged
+
+    @property
+    def sum_taps(self) -> int:
+        """How many sums are added before they meet a threshold or a scale."""
+        if self.pool is None or self.pool.of != "sums" or self.pool.kind != "average" or self.real_weights is not None:
+            return 1
+        return self.pool.taps
 
     def _check(self) -> None:
         DenseLayer._check(self)

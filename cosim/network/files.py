@@ -17,13 +17,14 @@ from cosim.network.layer_options import Options, options_of, parse_options
 from cosim.network.layers import Affine, BatchNorm, ConvLayer, DenseLayer, Network, Residual, Support, Threshold
 
 FILETYPE = "cosim-network"
-VERSION = (1, 2)
+VERSION = (1, 3)
 KINDS = ("dense", "conv")
 
 _PROVENANCE = "provenance."
 _MEANINGS = {
     "packed": "weights as bits, 1 is +1 and 0 is -1, least significant bit first",
     "support": "factor of a block of weights times 2**fraction_bits",
+    "real_weights": "real weights, summed digitally",
     "value": "threshold in MAC units",
     "direction": "output is +1 where direction * sum >= direction * value",
     "scale": "factor of one MAC unit in a logit or a real output",
@@ -108,6 +109,8 @@ def _layer_datasets(layer: DenseLayer) -> dict[str, Dataset]:
     found = {name: Dataset(a, "1", _MEANINGS[name], ("column", "word")[: a.ndim]) for name, a in arrays.items()}
     if layer.weight_bits > 1:
         found["packed"] = Dataset(layer.packed, "1", _MEANINGS["packed"], ("bit_column", "word"))
+    if layer.real_weights is not None:
+        found["real_weights"] = Dataset(layer.real_weights, "1", _MEANINGS["real_weights"], ("column", "input"))
     if layer.support is not None:
         found["support"] = Dataset(layer.support.value, "1", _MEANINGS["support"], ("block", "column"))
     return found
@@ -163,7 +166,8 @@ def _layer(
     if sizes is not None:
         support = _placed(name, Support, sizes.block, _array(datasets, name, "support"), sizes.fraction_bits)
     about = (name, inputs, in_features, packed, output, norm, options.source, options.weight_bits)
-    about = (*about, options.digital, support)
+    real = _array(datasets, name, "real_weights") if options.real_weights else None
+    about = (*about, options.digital, support, real)
     if options.window is None:
         return DenseLayer(*about)
     return ConvLayer(*about, window=options.window, pool=options.pool)

@@ -8,12 +8,15 @@ from jaxtyping import Int64
 from cosim.network.layers import BatchNorm, Threshold
 
 
-def fixed_point(threshold: Threshold, batch_norm: BatchNorm | None, fraction_bits: int) -> Int64[np.ndarray, " column"]:
+def fixed_point(
+    threshold: Threshold, batch_norm: BatchNorm | None, fraction_bits: int, taps: int = 1
+) -> Int64[np.ndarray, " column"]:
     """The threshold in units of 2**-fraction_bits MAC: on where direction * sum >= direction * value.
 
     An integer threshold is the batch norm's zero rounded towards the on side, exact for integer sums; for sums of
     fractional centroids that would be half a MAC unit too strict on average. So the zero itself is used where it
-    is known, kept within the one MAC unit in which every integer sum still decides the same.
+    is known, kept within the one MAC unit in which every integer sum still decides the same. Of an average pooling of
+    sums, `taps` sums are added up to the one that meets the threshold, and the batch norm is of their average.
 
     >>> norm = BatchNorm(*(np.array([v], np.float32) for v in (1, 0, 4.5, 1)), epsilon=0.0)
     >>> fixed_point(Threshold(np.array([5], np.int32), np.array([1], np.int8)), norm, 4).tolist()
@@ -27,7 +30,7 @@ def fixed_point(threshold: Threshold, batch_norm: BatchNorm | None, fraction_bit
         getattr(batch_norm, name).astype(float) for name in ("gamma", "beta", "mean", "variance")
     )
     safe = np.where(gamma == 0, 1.0, gamma)
-    zero = (mean - beta * np.sqrt(variance + batch_norm.epsilon) / safe) * one
+    zero = (mean - beta * np.sqrt(variance + batch_norm.epsilon) / safe) * (one * taps)
     rising = np.clip(np.ceil(zero), whole - one + 1, whole)
     falling = np.clip(np.floor(zero), whole, whole + one - 1)
     moved = np.where(direction > 0, rising, falling).astype(np.int64)

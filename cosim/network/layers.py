@@ -148,6 +148,8 @@ class Network:
             raise InputError(f"{_takes(first)}, but an image has the shape {shape}", place=place)
         if first.source:
             raise InputError("the first layer takes the image, it can have no source", place=place)
+        if first.input == "real":
+            raise InputError('the first layer takes the image, its input cannot be "real"', place=place)
         if not isinstance(last.output, Affine):
             raise InputError("the last layer needs an affine output", place=f"layer {last.name}")
         if last.out_shape != (self.classes, 1, 1):
@@ -167,20 +169,19 @@ class Network:
 
     def _check_source(self, layer: DenseLayer, before: DenseLayer) -> None:
         shape = before.out_shape
+        if layer.input == "real" and not before.gives_reals:
+            raise InputError(f"it takes real inputs, but layer {before.name} gives signs")
         if isinstance(layer, ConvLayer) and layer.window.in_shape != shape:
             raise InputError(f"{_takes(layer)}, but layer {before.name} gives {shape}")
         if layer.in_features != int(np.prod(shape)) and not isinstance(layer, ConvLayer):
             raise InputError(f"{_takes(layer)}, but layer {before.name} has {_gives(before)}")
 
     def _check_shortcut(self, layer: DenseLayer, other: DenseLayer) -> None:
-        if not isinstance(other.output, Residual):
+        if not other.gives_reals:
             raise InputError(f"the shortcut from layer {other.name} needs a real output, it has a threshold")
-        if other.out_shape != layer.out_shape:
-            raise InputError(
-                f"the shortcut from layer {other.name} has the shape {other.out_shape}, not {layer.out_shape}"
-            )
-        if isinstance(layer, ConvLayer) and layer.pool is not None and layer.pool.of == "outputs":
-            raise InputError("a layer with a shortcut pools its sums, not its outputs")
+        shape = (layer.out_features, *layer.sums_size)
+        if other.out_shape != shape:
+            raise InputError(f"the shortcut from layer {other.name} has the shape {other.out_shape}, not {shape}")
 
     def _check_all_are_used(self) -> None:
         used = {self.source(i) for i in range(len(self.layers))} | {self.shortcut(i) for i in range(len(self.layers))}

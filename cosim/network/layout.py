@@ -82,9 +82,9 @@ def map_exact(network: Network, position: int) -> Mapping:
 
 def _map_layer(layer: DenseLayer, window: Window, rows: int, order: Order) -> Mapping:
     mapping = map_window(window, rows, order, on_off=layer.input == "on_off")
-    largest = 1 << (layer.weight_bits - 1)
+    largest = (1 << (layer.weight_bits - 1)) * layer.sum_taps
     if layer.support is not None:
-        block, largest = layer.support.block, int(layer.support.value.max())
+        block, largest = layer.support.block, int(layer.support.value.max()) * layer.sum_taps
         if rows % block:
             raise InputError(f"a support of blocks of {block} needs sub-arrays of a multiple of it, got {rows} rows")
         if order != "flat" and mapping.arrays > 1:

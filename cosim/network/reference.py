@@ -17,6 +17,7 @@ from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Residua
 from cosim.network.layout import map_network
 from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
 from cosim.network.readout import Readout, Readouts, check_readouts
+from cosim.network.real_reference import pooled, real_sums
 from cosim.network.window import Window
 
 
@@ -25,13 +26,14 @@ class LayerTrace:
     """What one layer computed; a map as torch lays it out, (image, column, height, width) for "image column *map".
 
     Attributes:
-        sums: Sums over all sub-arrays times 2**fraction_bits, after a pooling of the sums.
+        sums: Sums over all sub-arrays times 2**fraction_bits, after a pooling of the sums (an average as its total);
+            real sums where the weights are real.
         fraction_bits: Position of the binary point of the sums.
         signs: The binary outputs +1 and -1 after the pooling, or None for the last layer.
         reals: The real outputs after the pooling, where the layer has such.
     """
 
-    sums: Int32[np.ndarray, "image column *map"]
+    sums: Int32[np.ndarray, "image column *map"] | Float32[np.ndarray, "image column *map"]
     fraction_bits: int
     signs: Int8[np.ndarray, "image column *pooled"] | None
     reals: Float32[np.ndarray, "image column *pooled"] | None = None
@@ -59,7 +61,11 @@ def trace(
         window = network.window(position)
         values = _on_off(values) if layer.input == "on_off" else values
         seen, weights = patches(values, window), window_weights(layer, layer.weights, window)
-        sums, fraction_bits = exact_sums(seen, weights * factors(layer)), 0
+        if layer.real_weights is not None:
+            flat = seen if isinstance(layer, ConvLayer) else values.reshape(len(images), 1, -1)
+            sums, fraction_bits = real_sums(flat, layer.real_weights), 0
+        else:
+            sums, fraction_bits = exact_sums(seen, weights * factors(layer)), 0
         if layer.reads_circuit and mode != "ideal":
             by_n_active, keys = (readouts or {})[layer.name], image_keys(seed, position, numbers)
             signs = window_weights(layer, layer.signs, window)
@@ -80,12 +86,13 @@ def trace(
 
 def patches(
     values: Shaped[np.ndarray, "image channel height width"], window: Window
-) -> Int64[np.ndarray, "image position input"]:
+) -> Shaped[np.ndarray, "image position input"]:
     """The inputs of every position, kernel position first; padding holds the window's pad value."""
     (down, right), (tall, wide) = window.padding, window.kernel
     border = [(0, 0), (0, 0), (down, down), (right, right)]
-    padded = np.pad(values.astype(np.int64), border, constant_values=window.pad_value)
-    found: list[Int64[np.ndarray, "image input"]] = []
+    values = values if values.dtype == np.float32 else values.astype(np.int64)
+    padded = np.pad(values, border, constant_values=values.dtype.type(window.pad_value))
+    found: list[Shaped[np.ndarray, "image input"]] = []
     for y in range(0, window.out_size[0] * window.stride[0], window.stride[0]):
         for x in range(0, window.out_size[1] * window.stride[1], window.stride[1]):
             part = padded[:, :, y : y + tall, x : x + wide]
@@ -197,19 +204,6 @@ def read_arrays(
     return read
 
 
-def pooled(values: Shaped[np.ndarray, "image column *map"], layer: DenseLayer, of: str) -> np.ndarray:
-    """The largest value of every window, where the layer pools these values."""
-    if not isinstance(layer, ConvLayer) or layer.pool is None or layer.pool.of != of:
-        return values
-    pool = layer.pool
-    lowest = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
-    (down, right), (tall, wide) = pool.padding, pool.size
-    border = [(0, 0), (0, 0), (down, down), (right, right)]
-    padded = np.pad(values, border, constant_values=values.dtype.type(lowest))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (tall, wide), axis=(2, 3))
-    return windows[:, :, :: pool.stride[0], :: pool.stride[1]].max(axis=(4, 5))
-
-
 def threshold_signs(
     sums: Int64[np.ndarray, "image column *map"], layer: DenseLayer, fraction_bits: int
 ) -> Int8[np.ndarray, "image column *map"]:
@@ -217,20 +211,21 @@ def threshold_signs(
     assert isinstance(layer.output, Threshold)
     shape = (-1,) + (1,) * (sums.ndim - 2)
     direction = layer.output.direction.astype(np.int64).reshape(shape)
-    value = fixed_point(layer.output, layer.batch_norm, fraction_bits).reshape(shape)
+    value = fixed_point(layer.output, layer.batch_norm, fraction_bits, layer.sum_taps).reshape(shape)
     on: Bool[np.ndarray, "image column *map"] = direction * sums >= direction * value
     return np.where(on, np.int8(1), np.int8(-1))
 
 
 def residual_reals(
-    sums: Int64[np.ndarray, "image column *map"],
+    sums: Shaped[np.ndarray, "image column *map"],
     output: Residual,
     fraction_bits: int,
     shortcut: Float32[np.ndarray, "image column *map"] | None,
+    taps: int = 1,
 ) -> Float32[np.ndarray, "image column *map"]:
     """hard_tanh(sum * scale + offset + shortcut), one float32 rounding an operation."""
     shape = (-1,) + (1,) * (sums.ndim - 2)
-    mac = sums.astype(np.int32).astype(np.float32) / np.float32(2**fraction_bits)
+    mac = sums.astype(np.float32) / np.float32(2**fraction_bits) / np.float32(taps)
     reals = mac * output.scale.reshape(shape) + output.offset.reshape(shape)
     if shortcut is not None:
         reals = reals + shortcut
@@ -242,7 +237,7 @@ def logits(last: LayerTrace, layer: DenseLayer) -> Float32[np.ndarray, "image lo
     if not isinstance(layer.output, Affine):
         raise InputError("the last layer needs an affine output")
     sums = last.sums.reshape(len(last.sums), -1)
-    return layer.output.apply(sums.astype(np.float32) / np.float32(2**last.fraction_bits))
+    return layer.output.apply(sums.astype(np.float32) / np.float32(2**last.fraction_bits) / np.float32(layer.sum_taps))
 
 
 def _inputs(
@@ -254,9 +249,9 @@ def _inputs(
         if network.pixel_threshold is not None:
             values = np.where(values >= network.pixel_threshold, 1, -1)
     else:
-        signs = traces[network.source(position)].signs
-        assert signs is not None
-        values = signs
+        before = traces[network.source(position)]
+        values = before.reals if network.layers[position].input == "real" else before.signs
+        assert values is not None
     if position == 0 and isinstance(network.layers[0], ConvLayer):
         channels, height, width = window.in_shape
         return values.reshape(len(images), height, width, channels).transpose(0, 3, 1, 2)
@@ -270,15 +265,20 @@ def _on_off(values: Shaped[np.ndarray, "image channel height width"]) -> Shaped[
 
 def _finish(
     layer: DenseLayer,
-    sums: Int64[np.ndarray, "image column *map"],
+    sums: Shaped[np.ndarray, "image column *map"],
     fraction_bits: int,
     shortcut: Float32[np.ndarray, "image column *map"] | None,
 ) -> LayerTrace:
     sums = pooled(sums, layer, "sums")
-    kept = sums.astype(np.int32)
-    if isinstance(layer.output, Residual):
-        reals = pooled(residual_reals(sums, layer.output, fraction_bits, shortcut), layer, "outputs")
-        return LayerTrace(kept, fraction_bits, np.where(reals >= 0, np.int8(1), np.int8(-1)), reals)
+    kept = sums if sums.dtype == np.float32 else sums.astype(np.int32)
     if isinstance(layer.output, Affine):
         return LayerTrace(kept, fraction_bits, None)
-    return LayerTrace(kept, fraction_bits, pooled(threshold_signs(sums, layer, fraction_bits), layer, "outputs"))
+    if isinstance(layer.output, Residual):
+        outputs = residual_reals(sums, layer.output, fraction_bits, shortcut, layer.sum_taps)
+    else:
+        outputs = threshold_signs(sums, layer, fraction_bits)
+        if not layer.gives_reals:
+            return LayerTrace(kept, fraction_bits, pooled(outputs, layer, "outputs"))
+        outputs = outputs.astype(np.float32)
+    reals = pooled(outputs, layer, "outputs")
+    return LayerTrace(kept, fraction_bits, np.where(reals >= 0, np.int8(1), np.int8(-1)), reals)

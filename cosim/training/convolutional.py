@@ -68,8 +68,8 @@ class BinaryConv2d(nn.Module):
         self.weight.clamp_(-1.0, 1.0)
 
 
-def binary_network(recipe: TrainingRecipe, image_shape: Sequence[int], classes: int) -> nn.Sequential:
-    """The network of a recipe before training.
+def chain_network(recipe: TrainingRecipe, image_shape: Sequence[int], classes: int) -> nn.Sequential:
+    """The network of a recipe before training, where `recipe.is_chain`.
 
     It takes pixels 0..255 as float32: (image, pixel) without convolutions, (image, channel, row, column) with them.
 

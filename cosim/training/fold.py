@@ -14,7 +14,7 @@ _CHUNK = 2048
 _EXACT = 2**24
 
 
-def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int) -> Threshold:
+def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int, taps: int = 1) -> Threshold:
     """The integer rule that equals `norm(sum) >= 0` for every integer sum from -reach to reach.
 
     torch's own batch norm (eval mode) is run on all of these integers, and the sum where its sign changes is
@@ -24,12 +24,13 @@ def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int) -> Threshold:
     Args:
         norm: Batch norm over the columns, with running statistics; torch gives the same bits for columns and maps.
         reach: Largest magnitude of a sum, at least 1 and below 2^24, where float32 ends to hold each integer.
+        taps: Where the batch norm is of an average, of how many sums; the rule is one of their total.
 
     Raises:
         InputError: A parameter is not finite, or the sign of a column changes more than once.
     """
     _check(norm, reach)
-    first, changes, positive = _scan(_of_columns(norm), reach)
+    first, changes, positive = _scan(_of_columns(norm), reach, taps)
     if bool((changes > 1).any()):
         raise InputError(f"batch norm is not monotone in column {int(changes.argmax())}")
     rising = ~first & (changes == 1)
@@ -50,7 +51,7 @@ def _of_columns(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.BatchNorm1d:
 
 
 def _scan(
-    norm: nn.BatchNorm1d, reach: int
+    norm: nn.BatchNorm1d, reach: int, taps: int
 ) -> tuple[Bool[Tensor, " column"], Int64[Tensor, " column"], Int64[Tensor, " column"]]:
     """Sign at -reach, number of sign changes and number of positive outputs over all integers, by column."""
     columns = norm.num_features
@@ -59,7 +60,7 @@ def _scan(
     first = last = torch.zeros(0)
     with torch.no_grad():
         for start in range(-reach, reach + 1, _CHUNK):
-            sums = torch.arange(start, min(start + _CHUNK, reach + 1), dtype=torch.float32)
+            sums = torch.arange(start, min(start + _CHUNK, reach + 1), dtype=torch.float32) / taps
             outputs = norm(sums.unsqueeze(1).expand(-1, columns).contiguous()) >= 0
             first = outputs[0] if start == -reach else first
             before = outputs[:1] if start == -reach else last.unsqueeze(0)

@@ -19,7 +19,8 @@ from cosim.stats import Estimate, proportion
 from cosim.training.batches import Split, batch_count, batches, network_input, split
 from cosim.training.binary import BinaryLinear
 from cosim.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from cosim.training.convolutional import BinaryConv2d, binary_network
+from cosim.training.convolutional import BinaryConv2d
+from cosim.training.described import binary_network
 from cosim.training.recipe import TrainingRecipe, check_recipe, load_recipe
 from cosim.training.result import Run, write_result
 

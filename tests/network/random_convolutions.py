@@ -18,7 +18,7 @@ from cosim.network.layers import (
     Threshold,
     Window,
 )
-from cosim.network.packing import pack_signs
+from cosim.network.packing import pack_bits, pack_signs
 
 Shape = tuple[int, int, int]
 
@@ -26,7 +26,7 @@ Shape = tuple[int, int, int]
 def random_conv_network(
     rng: np.random.Generator, *, binary_images: bool = False, most: int = 40, blocks: int = 0
 ) -> Network:
-    """One to three convolutions, perhaps a residual block, then one or two dense layers; perhaps supports."""
+    """One to three convolutions, perhaps a residual block, then one or two dense layers; some of real weights."""
     shape: Shape = (int(rng.integers(1, 4)), int(rng.integers(3, 9)), int(rng.integers(3, 9)))
     builder = Builder(rng, shape, most, "binary" if binary_images else "pixels", blocks)
     for _ in range(int(rng.integers(1, 4))):
@@ -93,7 +93,8 @@ class Builder:
             shortcut, self.shape = self.layers[-1].name, before
         window = Window(before, (3, 3), (1, 1), (1, 1), self._pad())
         output = self._residual(columns, window.in_features, shortcut)
-        self._add(window, columns, output, None, source=stream)
+        pool = self._pool(window.out_size) if rng.random() < 0.5 else None
+        self._add(window, columns, output, pool if pool is None or pool.of == "outputs" else None, source=stream)
 
     def dense(self, columns: int, *, last: bool) -> None:
         """A dense layer; the last one gives logits."""
@@ -101,16 +102,24 @@ class Builder:
         output = self._threshold(columns, inputs)
         if last:
             output = Affine(rng.normal(1, 0.3, columns).astype("f4"), rng.normal(0, 2, columns).astype("f4"))
+        name = f"dense{len(self.layers)}"
+        if last and rng.random() < 0.4:
+            weights = self._real_weights(columns, inputs)
+            about = {"real_weights": weights}
+            self.layers.append(DenseLayer(name, self._real_kind(0), inputs, pack_bits(weights >= 0), output, **about))
+            return
         bits = self._bits()
         packed = pack_signs(random_signs(rng, bits * columns, inputs))
         about = {"weight_bits": bits, "digital": bool(rng.random() < 0.3)}
         about["support"] = self._support(inputs, columns) if bits == 1 else None
-        self.layers.append(DenseLayer(f"dense{len(self.layers)}", self._kind(0), inputs, packed, output, **about))
+        self.layers.append(DenseLayer(name, self._kind(0), inputs, packed, output, **about))
         self.shape = (columns, 1, 1)
 
     def _add(
         self, window: Window, columns: int, output: Threshold | Residual, pool: Pool | None, source: str = ""
     ) -> None:
+        if isinstance(output, Residual) and self.rng.random() < 0.4:
+            return self._add_real(window, columns, output, pool, source)
         kind = self._kind(window.pad_value)
         bits = self._bits()
         packed = pack_signs(random_signs(self.rng, bits * columns, window.in_features))
@@ -121,6 +130,28 @@ class Builder:
         about["support"] = self._support(window.in_features, columns) if bits == 1 and kind != "pixels" else None
         self.layers.append(ConvLayer(name, kind, window.in_features, packed, output, **about))
         self.shape = self.layers[-1].out_shape
+
+    def _add_real(self, window: Window, columns: int, output: Residual, pool: Pool | None, source: str) -> None:
+        kind = self._real_kind(window.pad_value, source)
+        weights = self._real_weights(columns, window.in_features)
+        name = f"conv{len(self.layers)}"
+        about = {"source": source, "window": window, "pool": pool, "real_weights": weights}
+        self.layers.append(ConvLayer(name, kind, window.in_features, pack_bits(weights >= 0), output, **about))
+        self.shape = self.layers[-1].out_shape
+
+    def _real_weights(self, columns: int, inputs: int) -> np.ndarray:
+        """Of many exponents, two of them so large that the order of a sum shows where they cancel."""
+        weights = self.rng.normal(0, 1, (columns, inputs)) * 2.0 ** self.rng.integers(-20, 2, inputs)
+        if inputs > 2:
+            first, second = self.rng.choice(inputs, 2, replace=False)
+            weights[:, first], weights[:, second] = 2.0**44, -(2.0**44) * self.rng.choice([-1, 1], columns)
+        return weights.astype("f4")
+
+    def _real_kind(self, pad_value: int, source: str = "") -> str:
+        before = {layer.name: layer for layer in self.layers}.get(source, self.layers[-1] if self.layers else None)
+        if before is not None and before.gives_reals and self.rng.random() < 0.7:
+            return "real"
+        return self._kind(pad_value)
 
     def _support(self, inputs: int, columns: int) -> Support | None:
         if not self.blocks or self.rng.random() < 0.5:
@@ -151,7 +182,8 @@ class Builder:
         window = tuple(int(rng.integers(1, min(each, 3) + 1)) for each in size)
         stride = tuple(int(each) for each in rng.integers(1, 3, 2))
         padding = tuple(int(rng.integers(0, each // 2 + 1)) for each in window)
-        return Pool(window, stride, padding, "sums" if rng.random() < 0.5 else "outputs")
+        kind = "max" if rng.random() < 0.6 else "average"
+        return Pool(window, stride, padding, "sums" if rng.random() < 0.5 else "outputs", kind)
 
     def _scale(self, inputs: int) -> float:
         return float(np.sqrt(inputs)) * (150 if not self.layers and self.input == "pixels" else 1)

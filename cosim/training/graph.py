@@ -1,0 +1,142 @@
+"""Networks whose layers take their inputs from any earlier one: shortcuts, real streams, poolings of either."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cosim.errors import InputError
+from cosim.training.binary import BinaryLinear, ClassAffine, Sign
+from cosim.training.convolutional import BinaryConv2d
+from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear
+
+
+class GraphLayer(nn.Module):
+    """One layer: weights, pooling, then batch norm (or the last scale and offset), shortcut, hard tanh, pooling.
+
+    With a plain BatchNorm its output is binary; with an AffineNorm it is real, and a layer after it takes its signs or,
+    where the weights are real, its numbers.
+
+    Args:
+        name: Its name, by which others take its output.
+        weights: The weights.
+        norm: Batch norm; None in the last layer.
+        affine: Scale and offset of the last layer.
+        pool: Pooling.
+        pool_of: Of the "sums" or of the "outputs".
+        input: "binary": signs; "on_off": 1 in the place of +1 and 0 in that of -1; "real": numbers.
+        source: The layer whose output it takes; "" for the one before.
+        shortcut: The layer whose output is added to a real output; "" for none.
+        hard_tanh: Whether a real output is clipped to -1..1.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: BinaryLinear | BinaryConv2d | RealLinear | RealConv2d,
+        *,
+        norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None,
+        affine: ClassAffine | None = None,
+        pool: nn.MaxPool2d | nn.AvgPool2d | GlobalAverage | None = None,
+        pool_of: Literal["sums", "outputs"] = "sums",
+        input: Literal["binary", "on_off", "real"] = "binary",
+        source: str = "",
+        shortcut: str = "",
+        hard_tanh: bool = False,
+    ) -> None:
+        """Keep them.
+
+        Raises:
+            InputError: Neither or both of norm and affine, or a shortcut or hard tanh of an output that is not real.
+        """
+        super().__init__()
+        self.name, self.weights, self.norm, self.affine, self.pool = name, weights, norm, affine, pool
+        self.pool_of: Literal["sums", "outputs"] = pool_of
+        self.input: Literal["binary", "on_off", "real"] = input
+        self.source, self.shortcut, self.hard_tanh = source, shortcut, hard_tanh
+        self.real = isinstance(norm, AffineNorm1d | AffineNorm2d)
+        if (norm is None) == (affine is None):
+            raise InputError("a layer needs a batch norm, or a scale and offset", place=f"layer {name}")
+        if (shortcut or hard_tanh) and not self.real:
+            raise InputError("a shortcut or a hard tanh needs a real output, an AffineNorm", place=f"layer {name}")
+
+    @property
+    def gives_reals(self) -> bool:
+        """Whether what it gives is real, and not signs already."""
+        return self.real or (self.pool_of == "outputs" and isinstance(self.pool, nn.AvgPool2d | GlobalAverage))
+
+    def forward(self, x: Float[Tensor, "image ..."], added: Float[Tensor, "image ..."] | None) -> Tensor:
+        """The output for inputs that are signs or numbers already; `added` is the shortcut's output."""
+        dense = isinstance(self.weights, BinaryLinear | RealLinear)
+        sums = self.weights(x.flatten(1) if dense else x)
+        if self.pool is not None and self.pool_of == "sums":
+            sums = self.pool(sums)
+        if self.affine is not None:
+            return self.affine(sums.flatten(1))
+        outputs = cast(nn.Module, self.norm)(sums)
+        if added is not None:
+            outputs = outputs + added
+        if not self.real:
+            outputs = Sign()(outputs)
+        elif self.hard_tanh:
+            outputs = nn.functional.hardtanh(outputs)
+        return self.pool(outputs) if self.pool is not None and self.pool_of == "outputs" else outputs
+
+
+class Graph(nn.Module):
+    """Layers in order, each of which takes the output of an earlier one; the first takes pixels 0..255.
+
+    Args:
+        layers: The layers.
+    """
+
+    def __init__(self, layers: Sequence[GraphLayer]) -> None:
+        """Keep the layers.
+
+        Raises:
+            InputError: Two layers of one name, or a source or shortcut that is no earlier layer.
+        """
+        super().__init__()
+        self.layers = nn.ModuleDict({f"layer{number}": layer for number, layer in enumerate(layers, start=1)})
+        before: list[str] = []
+        for layer in layers:
+            for name in (layer.source, layer.shortcut):
+                if name and name not in before:
+                    raise InputError(f"no layer {name!r} before this one", place=f"layer {layer.name}")
+            if layer.name in before:
+                raise InputError("layer names must be unique", place=f"layer {layer.name}")
+            before.append(layer.name)
+
+    @property
+    def graph_layers(self) -> list[GraphLayer]:
+        """The layers."""
+        return [cast(GraphLayer, layer) for layer in self.layers.values()]
+
+    def outputs(self, x: Float[Tensor, "image ..."]) -> list[Tensor]:
+        """What every layer gives; the last gives logits."""
+        found: dict[str, Tensor] = {}
+        real: dict[str, bool] = {}
+        before = ""
+        for layer in self.graph_layers:
+            source = layer.source or before
+            values = _taken(layer, found[source], signed=not real[source]) if source else x
+            found[layer.name] = layer(values, found[layer.shortcut] if layer.shortcut else None)
+            real[layer.name] = layer.gives_reals
+            before = layer.name
+        return list(found.values())
+
+    def forward(self, x: Float[Tensor, "image ..."]) -> Float[Tensor, "image logit"]:
+        """Logits of pixels, (image, channel, row, column), or (image, pixel) where the first layer is dense."""
+        return self.outputs(x)[-1]
+
+
+def _taken(layer: GraphLayer, values: Tensor, *, signed: bool) -> Tensor:
+    """An earlier layer's output as a layer takes it."""
+    if layer.input == "real":
+        return values
+    signs = values if signed else Sign()(values)
+    return signs if layer.input == "binary" else (signs + torch.ones((), device=signs.device)) / 2

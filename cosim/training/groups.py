@@ -1,0 +1,178 @@
+"""The modules of one layer together, which `export` makes a layer of: those of an nn.Sequential or of a `Graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from cosim.errors import InputError
+from cosim.training.binary import BinaryLinear, ClassAffine, Sign
+from cosim.training.convolutional import BinaryConv2d
+from cosim.training.graph import Graph, GraphLayer
+from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear
+
+Norm = nn.BatchNorm1d | nn.BatchNorm2d
+Weights = BinaryLinear | BinaryConv2d | RealLinear | RealConv2d
+Pooling = nn.MaxPool2d | nn.AvgPool2d | GlobalAverage
+
+_PASSED_OVER = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+EXPECTED = (
+    "a layer must be BinaryLinear or BinaryConv2d, BatchNorm and Sign, a convolution also with a MaxPool2d before "
+    "BatchNorm or next to Sign; the last layer must be BinaryLinear or BinaryConv2d and ClassAffine"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The modules that become one layer.
+
+    Attributes:
+        name: Of the module with the weights.
+        weights: That module.
+        norm: Batch norm; None in the last layer. An AffineNorm gives a real output.
+        affine: The last layer's scale and offset.
+        pool: Max or average pooling.
+        pool_of: "sums" before the batch norm, "outputs" after it.
+        input: What it takes of the layer before it: its signs ("binary"; "on_off" as 1 and 0), or its real output.
+        source: Name of the layer that it takes it from; "" for the one before.
+        shortcut: Name of the layer whose real output is added; "" for none.
+        hard_tanh: Whether a real output is clipped to -1..1.
+    """
+
+    name: str
+    weights: Weights
+    norm: Norm | None
+    affine: ClassAffine | None
+    pool: Pooling | None
+    pool_of: Literal["sums", "outputs"]
+    input: Literal["binary", "on_off", "real"] = "binary"
+    source: str = ""
+    shortcut: str = ""
+    hard_tanh: bool = False
+
+
+def groups(module: nn.Sequential | Graph) -> list[Group]:
+    """The module's children, those of one layer together; a nested nn.Sequential counts as its children.
+
+    Raises:
+        InputError: A module that belongs to no layer, or one in the wrong place.
+    """
+    if isinstance(module, Graph):
+        return [_of_graph(layer) for layer in module.graph_layers]
+    found: list[Group] = []
+    remaining = [each for each in _flat(module, "") if not isinstance(each[1], _PASSED_OVER)]
+    signed = True
+    while remaining:
+        group, used, signed = _group(remaining, signed)
+        found.append(group)
+        remaining = remaining[used:]
+    return found
+
+
+def gives_reals(norm: nn.Module | None) -> bool:
+    """Whether a batch norm is one whose result is a real output."""
+    return isinstance(norm, AffineNorm1d | AffineNorm2d)
+
+
+def _of_graph(layer: GraphLayer) -> Group:
+    about = (layer.name, layer.weights, layer.norm, layer.affine, layer.pool, layer.pool_of)
+    return Group(*about, layer.input, layer.source, layer.shortcut, layer.hard_tanh)
+
+
+def _flat(module: nn.Sequential, prefix: str) -> list[tuple[str, nn.Module]]:
+    found: list[tuple[str, nn.Module]] = []
+    for name, child in module.named_children():
+        inner = _flat(child, f"{prefix}{name}.") if isinstance(child, nn.Sequential) else [(f"{prefix}{name}", child)]
+        found += inner
+    return found
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Takes modules one after the other where they are of the kinds asked for."""
+
+    modules: Sequence[nn.Module]
+    at: int = 0
+
+    def take(self, *types: type[nn.Module]) -> nn.Module | None:
+        if self.at < len(self.modules) and isinstance(self.modules[self.at], types):
+            self.at += 1
+            return self.modules[self.at - 1]
+        return None
+
+
+def _group(modules: Sequence[tuple[str, nn.Module]], signed: bool) -> tuple[Group, int, bool]:
+    """The layer that begins with the first module, of how many modules it is made, and whether it ends with signs."""
+    (name, weights), reader = modules[0], _Reader([module for _, module in modules[1:]])
+    before = reader.take(nn.MaxPool2d, nn.AvgPool2d, GlobalAverage)
+    norm = reader.take(nn.BatchNorm1d, nn.BatchNorm2d)
+    affine = None if norm else reader.take(ClassAffine)
+    tail = _Tail()
+    if norm is not None:
+        tail = _real_tail(reader) if gives_reals(norm) else _binary_tail(reader)
+    whole = isinstance(weights, Weights) and (tail.whole if norm else affine and reader.at == len(reader.modules))
+    if not whole or (before and tail.pool):
+        names = ", ".join(type(module).__name__ for _, module in modules[: reader.at + 2])
+        raise InputError(f"{EXPECTED}; got ({names})", place=f"module {name}")
+    assert isinstance(weights, Weights)
+    assert norm is None or isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    assert affine is None or isinstance(affine, ClassAffine)
+    pool = before or tail.pool
+    assert pool is None or isinstance(pool, Pooling)
+    if isinstance(weights, RealLinear | RealConv2d) and norm is not None and not gives_reals(norm):
+        raise InputError(
+            "a layer of real weights needs an AffineNorm in the place of a BatchNorm", place=f"module {name}"
+        )
+    if not signed and not isinstance(weights, RealLinear | RealConv2d):
+        raise InputError("binary weights take signs: a Sign must stand before them", place=f"module {name}")
+    group = Group(
+        name,
+        weights,
+        norm,
+        affine,
+        pool,
+        "sums" if before else "outputs",
+        "binary" if signed else "real",
+        hard_tanh=tail.hard_tanh,
+    )
+    return group, reader.at + 1, tail.signed
+
+
+@dataclass(slots=True)
+class _Tail:
+    """What follows a batch norm."""
+
+    pool: nn.Module | None = None
+    hard_tanh: bool = False
+    signed: bool = False
+    whole: bool = False
+
+
+def _binary_tail(reader: _Reader) -> _Tail:
+    """A tanh, which changes no sign, the sign, and a pooling; an average may have a sign after it."""
+    pool = reader.take(nn.MaxPool2d)
+    clipped = reader.take(nn.Hardtanh, nn.Tanh)
+    pool = pool or (reader.take(nn.MaxPool2d) if clipped else None)
+    sign = reader.take(Sign)
+    pool = pool or (reader.take(nn.MaxPool2d, nn.AvgPool2d, GlobalAverage) if sign else None)
+    averaged = isinstance(pool, nn.AvgPool2d | GlobalAverage)
+    signed = reader.take(Sign) is not None if averaged else True
+    return _Tail(pool, False, signed, sign is not None)
+
+
+def _real_tail(reader: _Reader) -> _Tail:
+    """A hard tanh, a pooling of the real output, and the sign where the next layer takes that.
+
+    A tanh of another kind has no effect where only the sign of the output is taken, and stands nowhere else.
+    """
+    pool = reader.take(nn.MaxPool2d)
+    clipped = reader.take(nn.Hardtanh, nn.Tanh)
+    pool = pool or reader.take(nn.MaxPool2d, nn.AvgPool2d, GlobalAverage)
+    signed = reader.take(Sign) is not None
+    hard = isinstance(clipped, nn.Hardtanh) and (clipped.min_val, clipped.max_val) == (-1.0, 1.0)
+    if clipped is not None and not hard and (not signed or isinstance(pool, nn.AvgPool2d | GlobalAverage)):
+        raise InputError(f"a real output is clipped by nn.Hardtanh() alone, got {clipped}")
+    return _Tail(pool, hard, signed, True)
