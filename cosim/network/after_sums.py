@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64, Shaped, UInt64
+from jaxtyping import Float32, Int32, Int64, Shaped, UInt8, UInt64
 
-from cosim.network import map_kernels, real_kernels
+from cosim.network import level_kernels, map_kernels, real_kernels
+from cosim.network.levels import Quantizer, level_steps
 from cosim.network.outputs import Residual
-from cosim.network.packing import unpack_signs, words_for
+from cosim.network.packing import pack_bits, unpack_signs, words_for
 from cosim.network.program import Step
 
 _NO_SHORTCUT = np.empty((0, 0), np.float32)
@@ -21,22 +22,22 @@ class Output:
     """What one layer made of one block.
 
     Attributes:
-        inputs: The map that it took, None where it took pixels or real numbers.
+        inputs: The maps that it took, one for each bit; None where it took pixels or real numbers.
         sums: Sums over sub-arrays in fixed point, after a pooling of the sums (an average as its total); real sums
             where the weights are real; (image, place, column).
         reals: Real outputs after the shortcut and the pooling, where the layer has such.
-        maps: Binary outputs after the pooling; None for logits.
+        maps: Binary outputs after the pooling, one map for each bit; None for logits.
     """
 
-    inputs: UInt64[np.ndarray, "image pixel word"] | None
+    inputs: UInt64[np.ndarray, "plane image pixel word"] | None
     sums: Int32[np.ndarray, "image place column"] | Float32[np.ndarray, "image place column"]
     reals: Float32[np.ndarray, "image place column"] | None
-    maps: UInt64[np.ndarray, "image place word"] | None
+    maps: UInt64[np.ndarray, "plane image place word"] | None
 
 
 def finish(
     step: Step,
-    inputs: UInt64[np.ndarray, "image pixel word"] | None,
+    inputs: UInt64[np.ndarray, "plane image pixel word"] | None,
     sums: Shaped[np.ndarray, "image position column"],
     shortcut: Float32[np.ndarray, "image place column"] | None,
 ) -> Output:
@@ -50,13 +51,25 @@ def finish(
         return Output(inputs, pooled, reals, _signs(reals))
     if step.bounds is None:
         return Output(inputs, pooled, None, None)
+    if isinstance(step.layer.output, Quantizer):
+        return Output(inputs, pooled, None, _levels(step, step.layer.output, pooled))
     maps = _empty_maps(pooled)
     map_kernels.binarize(_patches(pooled), step.bounds.low, step.bounds.high, _patches(maps))
     if averages:
         signs = unpack_signs(maps, step.layer.out_features).astype(np.float32)
         reals = _pooled(real_kernels.average_reals, signs, step.pool_of_outputs)
         return Output(inputs, pooled, reals, _signs(reals))
-    return Output(inputs, pooled, None, _pooled(map_kernels.pool_bits, maps, step.pool_of_outputs))
+    return Output(inputs, pooled, None, _pooled(map_kernels.pool_bits, maps, step.pool_of_outputs)[None])
+
+
+def taken(before: Output, bits: int) -> UInt64[np.ndarray, "plane image place word"]:
+    """What a layer takes of the output before it: its bits, or the levels of a real output."""
+    if before.reals is None or bits == 1:
+        assert before.maps is not None  # Network has checked it.
+        return before.maps
+    levels = np.empty(before.reals.shape, np.uint8)
+    level_kernels.quantize_reals(_patches(before.reals), level_steps(bits), _patches(levels))
+    return _planes(levels, bits)
 
 
 def macs(step: Step, sums: Shaped[np.ndarray, "image column"]) -> Float32[np.ndarray, "image column"]:
@@ -89,10 +102,23 @@ def _reals(
     return reals
 
 
-def _signs(reals: Float32[np.ndarray, "image place column"]) -> UInt64[np.ndarray, "image place word"]:
+def _signs(reals: Float32[np.ndarray, "image place column"]) -> UInt64[np.ndarray, "plane image place word"]:
     maps = _empty_maps(reals)
     map_kernels.signs_of(_patches(reals), _patches(maps))
-    return maps
+    return maps[None]
+
+
+def _levels(
+    step: Step, output: Quantizer, sums: Int32[np.ndarray, "image place column"]
+) -> UInt64[np.ndarray, "plane image place word"]:
+    assert step.bounds is not None
+    levels = np.empty(sums.shape, np.uint8)
+    level_kernels.quantize(_patches(sums), step.bounds.low, step.bounds.high, _patches(levels))
+    return _planes(_pooled(level_kernels.pool_levels, levels, step.pool_of_outputs), output.bits)
+
+
+def _planes(levels: UInt8[np.ndarray, "image place column"], bits: int) -> UInt64[np.ndarray, "plane image place word"]:
+    return np.stack([pack_bits((levels >> bit & 1).astype(np.bool_)) for bit in range(bits)])
 
 
 def _pooled(pool: Callable[..., None], values: np.ndarray, pixels: Int64[np.ndarray, "place tap"] | None) -> np.ndarray:

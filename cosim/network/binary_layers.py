@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int8, Integer, UInt64
 
 from cosim.errors import InputError
+from cosim.network.levels import LEVEL_BITS_MAX, Quantizer
 from cosim.network.outputs import Affine, BatchNorm, Residual, Support, Threshold, expect_array
 from cosim.network.packing import pack_bits, padding_is_clear, unpack_signs, words_for
 from cosim.network.window import Pool, Window
@@ -41,27 +42,31 @@ class DenseLayer:
         in_features: Number of inputs.
         packed: Weights as bits, 1 is +1, least significant first, padding bits 0; (column, word). With several
             bits a weight all columns of the lowest bit come first.
-        output: Threshold (a binary output), Residual (a real output, whose sign is the binary one) or Affine
-            (logits).
+        output: Threshold (a binary output), Quantizer (one of several bits), Residual (a real output, whose sign is the
+            binary one) or Affine (logits).
         batch_norm: What `output` was folded from, if it is known.
         source: Name of the earlier layer whose binary output this one takes; "" for the one before it.
         weight_bits: Bits of one weight, 1 to 15.
         digital: Whether binary or on_off inputs are summed digitally and exactly too, not by the circuit.
         support: A factor for each block of weights, if there are such.
         real_weights: Real weights, (output, input); `packed` then holds their signs. Their output is real.
+        activation_bits: Bits of one input that is binary or on_off, 1 to 7: each is read with every bit of the weights,
+            see `cosim.network.levels`. Inputs +1 and -1 become odd integers, 1 and 0 become 0 to 2**bits - 1; padding
+            holds the same bit in all of them. A real output before it is cut into levels.
     """
 
     name: str
     input: Input
     in_features: int
     packed: UInt64[np.ndarray, "column word"]
-    output: Threshold | Affine | Residual
+    output: Threshold | Affine | Residual | Quantizer
     batch_norm: BatchNorm | None = None
     source: str = ""
     weight_bits: int = 1
     digital: bool = False
     support: Support | None = None
     real_weights: Float32[np.ndarray, "output input"] | None = None
+    activation_bits: int = 1
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not fit, padding bits that are set and unknown kinds.
@@ -95,6 +100,11 @@ class DenseLayer:
         return isinstance(self.output, Residual)
 
     @property
+    def output_bits(self) -> int:
+        """Bits of an output that is not real."""
+        return self.output.bits if isinstance(self.output, Quantizer) else 1
+
+    @property
     def sum_taps(self) -> int:
         """How many sums are added before they meet a threshold or a scale: those of an average pooling of the sums."""
         return 1
@@ -125,7 +135,7 @@ class DenseLayer:
     @property
     def reach(self) -> int:
         """The largest magnitude of an exact sum, in units of its last bit."""
-        one = (PIXEL_MAX if self.input == "pixels" else 1) * (2**self.weight_bits - 1)
+        one = (PIXEL_MAX if self.input == "pixels" else 2**self.activation_bits - 1) * (2**self.weight_bits - 1)
         return self.in_features * one * (1 if self.support is None else int(self.support.value.max()))
 
     def _check(self) -> None:
@@ -137,6 +147,10 @@ class DenseLayer:
             raise InputError("real inputs need real_weights")
         if not 1 <= self.weight_bits <= BITS_MAX:
             raise InputError(f"weight_bits must be 1 to {BITS_MAX}, got {self.weight_bits}")
+        if not 1 <= self.activation_bits <= LEVEL_BITS_MAX:
+            raise InputError(f"activation_bits must be 1 to {LEVEL_BITS_MAX}, got {self.activation_bits}")
+        if self.activation_bits > 1 and self.input in ("pixels", "real"):
+            raise InputError(f"activation_bits is for binary or on_off inputs, not for {self.input}")
         if self.digital and self.input in ("pixels", "real"):
             raise InputError(f"a layer of {self.input} inputs is digital as it is, digital is for binary inputs")
         if self.in_features < 1 or 2 * self.reach * self.sum_taps > _SUM_LIMIT:
@@ -150,7 +164,7 @@ class DenseLayer:
         if self.support is not None:
             self._check_support(self.support)
         norm = None if self.batch_norm is None else self.batch_norm.gamma
-        folded = self.output.value if isinstance(self.output, Threshold) else self.output.scale
+        folded = self.output.value if isinstance(self.output, Threshold | Quantizer) else self.output.scale
         for name, values in (("output", folded), ("batch norm", norm)):
             if values is not None and len(values) != self.out_features:
                 raise InputError(f"{name} has {len(values)} columns, the weights have {self.out_features}")
@@ -164,7 +178,7 @@ class DenseLayer:
         ):
             if given:
                 raise InputError(f"real weights are digital and of one column an output, {name} is for binary weights")
-        if isinstance(self.output, Threshold):
+        if isinstance(self.output, Threshold | Quantizer):
             raise InputError("real weights need a residual or an affine output: a threshold is one of integers")
         if not np.array_equal(self.packed, pack_bits(weights >= 0)):
             raise InputError("packed weights must be the signs of the real weights")
@@ -230,4 +244,6 @@ class ConvLayer(DenseLayer):
         if self.pool is not None:
             if isinstance(self.output, Affine) and self.pool.of == "outputs":
                 raise InputError("a layer with an affine output pools its sums, not its outputs")
+            if isinstance(self.output, Quantizer) and (self.pool.of, self.pool.kind) == ("outputs", "average"):
+                raise InputError("outputs of several bits have max pooling, an average is one of signs or real outputs")
             self.pool.window(*self.window.out_size)  # Refuses a pooling larger than the map.

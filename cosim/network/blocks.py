@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8, UInt64
 
 from cosim.network import kernels, map_kernels, real_kernels
-from cosim.network.after_sums import Output, finish, macs
-from cosim.network.counter import image_keys
-from cosim.network.packing import aligned, unpack_signs, words_for
+from cosim.network.after_sums import Output, finish, macs, taken
+from cosim.network.counter import image_keys, later_keys
+from cosim.network.levels import unpack_levels
+from cosim.network.packing import aligned, words_for
 from cosim.network.program import Program, Step
 from cosim.network.read_tables import Thresholds
 from cosim.network.threshold_kernels import narrow_sums, wide_sums
@@ -28,13 +29,13 @@ def run_block(program: Program, images: UInt8[np.ndarray, "image value"], first_
         before = held.get(step.source)
         inputs = None
         if step.layer.input in ("binary", "on_off"):
-            inputs = _binary_images(program, images) if before is None else before.maps
+            inputs = _binary_images(program, images) if before is None else taken(before, step.layer.activation_bits)
         if step.layer.real_weights is not None:
             sums = real_sums(step, _real_inputs(step, images, inputs, before))
         elif inputs is None:
             sums = _added_up(pixel_sums(step, images), step.layer.weight_bits)
         else:
-            sums = _added_up(read_sums(step, inputs, keys), step.layer.weight_bits)
+            sums = _over_planes(step, inputs, keys)
         shortcut = None if step.shortcut is None else held[step.shortcut].reals
         output = finish(step, inputs, sums.reshape(len(images), -1, sums.shape[1]), shortcut)
         held[step.position] = output
@@ -70,11 +71,24 @@ def real_sums(step: Step, values: Float32[np.ndarray, "image pixel channel"]) ->
     real, window = step.real, step.layout.mapping.window
     assert real is not None
     patches = np.empty((len(values) * window.positions, window.in_features), np.float32)
-    padding = np.float32(window.pad_value)
+    padding = np.float32(window.pad_value * (2**step.layer.activation_bits - 1))
     real_kernels.gather_reals(values, step.layout.pixels, padding, real.tap, real.channel, patches)
     sums = np.empty((len(patches), real.weights.shape[1]), np.float32)
     real_kernels.real_sums(patches, real.weights, sums)
     return sums
+
+
+def _over_planes(
+    step: Step, inputs: UInt64[np.ndarray, "plane image pixel word"], keys: UInt64[np.ndarray, " image"]
+) -> Int32[np.ndarray, "patch output"]:
+    """The sums of every bit of the activations, each worth twice the one before it, and drawn on its own."""
+    mapping, total = step.layout.mapping, None
+    for bit, plane in enumerate(inputs):
+        drawn = later_keys(keys, bit * mapping.window.positions * mapping.arrays)
+        sums = _added_up(read_sums(step, plane, drawn), step.layer.weight_bits)
+        total = sums if total is None else total + (sums << np.int32(bit))
+    assert total is not None
+    return total
 
 
 def read_sums(
@@ -162,7 +176,7 @@ def _added_up(sums: Int32[np.ndarray, "patch column"], bits: int) -> Int32[np.nd
 def _real_inputs(
     step: Step,
     images: UInt8[np.ndarray, "image value"],
-    inputs: UInt64[np.ndarray, "image pixel word"] | None,
+    inputs: UInt64[np.ndarray, "plane image pixel word"] | None,
     before: Output | None,
 ) -> Float32[np.ndarray, "image pixel channel"]:
     """What a layer of real weights takes, as numbers."""
@@ -174,17 +188,18 @@ def _real_inputs(
         assert before.reals is not None
         return before.reals
     assert inputs is not None
-    signs = unpack_signs(inputs, channels).astype(np.float32)
-    return signs if step.layer.input == "binary" else (signs + np.float32(1)) / np.float32(2)
+    levels = unpack_levels(inputs, channels).astype(np.float32)
+    highest = np.float32(2**step.layer.activation_bits - 1)
+    return levels if step.layer.input == "binary" else (levels + highest) / np.float32(2)
 
 
 def _binary_images(
     program: Program, images: UInt8[np.ndarray, "image value"]
-) -> UInt64[np.ndarray, "image pixel word"]:
+) -> UInt64[np.ndarray, "plane image pixel word"]:
     """The image as a map of signs, one map of one pixel where the first layer is dense."""
     channels = program.steps[0].layout.mapping.window.channels
     maps = np.empty((len(images), images.shape[1] // channels, words_for(channels)), np.uint64)
     threshold = program.network.pixel_threshold
     assert threshold is not None  # Network has checked it.
     map_kernels.pack_pixels(images, channels, threshold, maps)
-    return maps
+    return maps[None]

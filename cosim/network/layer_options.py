@@ -43,6 +43,7 @@ class Options:
         digital: Whether binary inputs are summed digitally.
         support: Given where blocks of weights have factors.
         real_weights: Whether the weights are real.
+        activation_bits: Bits of one input.
     """
 
     source: str = ""
@@ -53,6 +54,7 @@ class Options:
     digital: bool = False
     support: Blocks | None = None
     real_weights: bool = False
+    activation_bits: int = 1
 
 
 def options_of(layer: DenseLayer) -> str:
@@ -66,6 +68,8 @@ def options_of(layer: DenseLayer) -> str:
         found["digital"] = True
     if layer.real_weights is not None:
         found["real_weights"] = True
+    if layer.activation_bits > 1:
+        found["activation_bits"] = layer.activation_bits
     if layer.support is not None:
         found["support"] = {"block": layer.support.block, "fraction_bits": layer.support.fraction_bits}
     if isinstance(layer, ConvLayer):

@@ -10,6 +10,7 @@ import numpy as np
 
 from cosim.errors import InputError
 from cosim.network.binary_layers import PIXEL_MAX, ConvLayer, DenseLayer
+from cosim.network.levels import Quantizer
 from cosim.network.outputs import Affine, BatchNorm, Residual, Support, Threshold, affine_of, dyadic, scaled
 from cosim.network.window import Pool, Window, dense_window, whole_map
 
@@ -21,6 +22,7 @@ __all__ = [
     "DenseLayer",
     "Network",
     "Pool",
+    "Quantizer",
     "Residual",
     "Support",
     "Threshold",
@@ -148,6 +150,8 @@ class Network:
             raise InputError(f"{_takes(first)}, but an image has the shape {shape}", place=place)
         if first.source:
             raise InputError("the first layer takes the image, it can have no source", place=place)
+        if first.activation_bits > 1:
+            raise InputError(f"the pixels become one bit, got activation_bits {first.activation_bits}", place=place)
         if first.input == "real":
             raise InputError('the first layer takes the image, its input cannot be "real"', place=place)
         if not isinstance(last.output, Affine):
@@ -171,6 +175,9 @@ class Network:
         shape = before.out_shape
         if layer.input == "real" and not before.gives_reals:
             raise InputError(f"it takes real inputs, but layer {before.name} gives signs")
+        given = before.output_bits
+        if layer.input in ("binary", "on_off") and layer.activation_bits != given and not before.gives_reals:
+            raise InputError(f"activation_bits {layer.activation_bits}, but layer {before.name} gives {given} bits")
         if isinstance(layer, ConvLayer) and layer.window.in_shape != shape:
             raise InputError(f"{_takes(layer)}, but layer {before.name} gives {shape}")
         if layer.in_features != int(np.prod(shape)) and not isinstance(layer, ConvLayer):

@@ -90,8 +90,9 @@ def _map_layer(layer: DenseLayer, window: Window, rows: int, order: Order) -> Ma
         if order != "flat" and mapping.arrays > 1:
             raise InputError(f"a support needs the row order flat, got {order}")
         mapping = map_window(window, block, on_off=layer.input == "on_off")
+    largest *= 2**layer.activation_bits - 1
     if mapping.arrays * largest > _ARRAYS_MAX:  # Sums of 16-bit centroids stay below 2**31.
-        factors = "" if largest == 1 else f" with weights or supports up to {largest}"
+        factors = "" if largest == 1 else f" with weights, activations or supports up to {largest}"
         raise InputError(f"{mapping.arrays} sub-arrays{factors} are more than {_ARRAYS_MAX // largest}")
     return mapping
 

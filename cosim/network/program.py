@@ -12,8 +12,8 @@ from cosim.errors import InputError
 from cosim.network.binary_layers import ConvLayer, DenseLayer
 from cosim.network.counter import image_keys
 from cosim.network.cumulative import in_blocks
-from cosim.network.fixed_point import fixed_point
-from cosim.network.layers import Affine, Network, Threshold
+from cosim.network.fixed_point import output_steps
+from cosim.network.layers import Affine, Network, Quantizer, Threshold
 from cosim.network.layout import Layout, lay_out, map_exact, map_network, torch_order
 from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
 from cosim.network.read_tables import ReadTables, read_tables
@@ -25,10 +25,10 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bounds:
-    """A threshold at the sums' binary point: on where low <= sum <= high; both (column,)."""
+    """Thresholds at the sums' binary point: on where low <= sum <= high; one a column, or one a step of a quantizer."""
 
-    low: Int32[np.ndarray, " column"]
-    high: Int32[np.ndarray, " column"]
+    low: Int32[np.ndarray, "*step column"]
+    high: Int32[np.ndarray, "*step column"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,12 +181,13 @@ def _fraction_bits(layer: DenseLayer, tables: ReadTables | None) -> int:
 
 
 def _bounds(layer: DenseLayer, fraction_bits: int) -> Bounds | None:
-    """The sums that give +1, as an interval of the 32-bit integers."""
-    if not isinstance(layer.output, Threshold):
+    """The sums that give +1, or reach a level, as intervals of the 32-bit integers."""
+    if not isinstance(layer.output, Threshold | Quantizer):
         return None
     limit = np.iinfo(np.int32)
     direction = layer.output.direction
-    value = fixed_point(layer.output, layer.batch_norm, fraction_bits, layer.sum_taps).clip(limit.min, limit.max)
+    value = output_steps(layer, fraction_bits).clip(limit.min, limit.max)
+    value = value[0] if isinstance(layer.output, Threshold) else value
     low = np.where(direction > 0, value, limit.min)
     high = np.where(direction < 0, value, limit.max)
     return Bounds(low.astype(np.int32), high.astype(np.int32))

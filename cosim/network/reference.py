@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as ByRows
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,12 @@ from jaxtyping import Bool, Float32, Int8, Int32, Int64, Integer, Shaped, UInt8,
 
 from cosim.errors import InputError
 from cosim.network.alias import alias_entries, slot_bits
-from cosim.network.counter import column_words, image_keys, read_keys
+from cosim.network.counter import column_words, image_keys, later_keys, read_keys
 from cosim.network.cumulative import compares, cumulative_thresholds, draws
-from cosim.network.fixed_point import fixed_point
-from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Residual, Threshold
+from cosim.network.fixed_point import output_steps
+from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Residual
 from cosim.network.layout import map_network
+from cosim.network.levels import level_steps
 from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
 from cosim.network.readout import Readout, Readouts, check_readouts
 from cosim.network.real_reference import pooled, real_sums
@@ -29,7 +31,8 @@ class LayerTrace:
         sums: Sums over all sub-arrays times 2**fraction_bits, after a pooling of the sums (an average as its total);
             real sums where the weights are real.
         fraction_bits: Position of the binary point of the sums.
-        signs: The binary outputs +1 and -1 after the pooling, or None for the last layer.
+        signs: The binary outputs +1 and -1 after the pooling, odd integers where they have several bits; None for the
+            last layer.
         reals: The real outputs after the pooling, where the layer has such.
     """
 
@@ -57,23 +60,27 @@ def trace(
     numbers = np.arange(first_image, first_image + len(images), dtype=np.uint64)
     traces: list[LayerTrace] = []
     for position, layer in enumerate(network.layers):
-        values = _inputs(network, position, images, traces)
+        values = layer_inputs(network, position, images, traces)
         window = network.window(position)
-        values = _on_off(values) if layer.input == "on_off" else values
-        seen, weights = patches(values, window), window_weights(layer, layer.weights, window)
+        planes = bit_planes(values, layer)
+        by_bit, weights = [patches(each, window) for each in planes], window_weights(layer, layer.weights, window)
+        seen = added_up(by_bit)
         if layer.real_weights is not None:
-            flat = seen if isinstance(layer, ConvLayer) else values.reshape(len(images), 1, -1)
+            flat = seen if isinstance(layer, ConvLayer) else added_up(planes).reshape(len(images), 1, -1)
             sums, fraction_bits = real_sums(flat, layer.real_weights), 0
         else:
             sums, fraction_bits = exact_sums(seen, weights * factors(layer)), 0
         if layer.reads_circuit and mode != "ideal":
             by_n_active, keys = (readouts or {})[layer.name], image_keys(seed, position, numbers)
             signs = window_weights(layer, layer.signs, window)
-            arrays = read_arrays(seen, signs, mappings[layer.name], by_n_active, mode, keys)
-            supports = 1 if layer.support is None else layer.support.value.T
-            read = (arrays * supports).sum(axis=3)
-            by_bit = read.reshape(*read.shape[:2], layer.weight_bits, -1)
-            sums = (by_bit * 2 ** np.arange(layer.weight_bits)[:, None]).sum(axis=2)
+            supports, mapping = 1 if layer.support is None else layer.support.value.T, mappings[layer.name]
+            read: list[Int64[np.ndarray, "image position column"]] = []
+            for bit, each in enumerate(by_bit):
+                drawn = later_keys(keys, bit * window.positions * mapping.arrays)
+                arrays = read_arrays(each, signs, mapping, by_n_active, mode, drawn)
+                columns = (arrays * supports).sum(axis=3)
+                read.append(added_up(np.split(columns, layer.weight_bits, axis=2)))
+            sums = added_up(read)
             fraction_bits = by_n_active[mappings[layer.name].kinds[0]].fraction_bits
         fraction_bits += 0 if layer.support is None else layer.support.fraction_bits
         columns = np.moveaxis(sums, 2, 1)
@@ -207,13 +214,34 @@ def read_arrays(
 def threshold_signs(
     sums: Int64[np.ndarray, "image column *map"], layer: DenseLayer, fraction_bits: int
 ) -> Int8[np.ndarray, "image column *map"]:
-    """+1 where direction * sum >= direction * value."""
-    assert isinstance(layer.output, Threshold)
+    """+1 where direction * sum >= direction * value, else -1; added over the steps of a quantizer."""
+    assert not isinstance(layer.output, Affine | Residual)
     shape = (-1,) + (1,) * (sums.ndim - 2)
     direction = layer.output.direction.astype(np.int64).reshape(shape)
-    value = fixed_point(layer.output, layer.batch_norm, fraction_bits, layer.sum_taps).reshape(shape)
-    on: Bool[np.ndarray, "image column *map"] = direction * sums >= direction * value
-    return np.where(on, np.int8(1), np.int8(-1))
+    total = np.zeros(sums.shape, np.int8)
+    for value in output_steps(layer, fraction_bits):
+        on: Bool[np.ndarray, "image column *map"] = direction * sums >= direction * value.reshape(shape)
+        total += np.where(on, np.int8(1), np.int8(-1))
+    return total
+
+
+def bit_planes(
+    values: Shaped[np.ndarray, "image channel height width"], layer: DenseLayer
+) -> list[Shaped[np.ndarray, "image channel height width"]]:
+    """The bits of binary inputs, the lowest first: +1 and -1, or 1 and 0; other inputs as they are."""
+    if layer.input not in ("binary", "on_off"):
+        return [values]
+    level = (values.astype(np.int64) + 2**layer.activation_bits - 1) // 2
+    bits = [level >> bit & 1 for bit in range(layer.activation_bits)]
+    return bits if layer.input == "on_off" else [2 * bit - 1 for bit in bits]
+
+
+def added_up(bits: list[np.ndarray]) -> np.ndarray:
+    """What bits are worth together, each twice the one before it."""
+    total = bits[0]
+    for number, bit in enumerate(bits[1:], start=1):
+        total = total + bit * 2**number
+    return total
 
 
 def residual_reals(
@@ -240,9 +268,10 @@ def logits(last: LayerTrace, layer: DenseLayer) -> Float32[np.ndarray, "image lo
     return layer.output.apply(sums.astype(np.float32) / np.float32(2**last.fraction_bits) / np.float32(layer.sum_taps))
 
 
-def _inputs(
-    network: Network, position: int, images: UInt8[np.ndarray, "image ..."], traces: list[LayerTrace]
+def layer_inputs(
+    network: Network, position: int, images: UInt8[np.ndarray, "image ..."], traces: Sequence[LayerTrace]
 ) -> Shaped[np.ndarray, "image channel height width"]:
+    """What the layer at a position takes: pixels, numbers, signs or odd integers."""
     window = network.window(position)
     if position == 0:
         values = images.astype(np.int64)
@@ -250,17 +279,16 @@ def _inputs(
             values = np.where(values >= network.pixel_threshold, 1, -1)
     else:
         before = traces[network.source(position)]
-        values = before.reals if network.layers[position].input == "real" else before.signs
+        layer = network.layers[position]
+        values = before.reals if layer.input == "real" else before.signs
+        if layer.input != "real" and layer.activation_bits > 1 and before.reals is not None:
+            steps = level_steps(layer.activation_bits)
+            values = 2 * (before.reals[..., None] >= steps).sum(axis=-1) - len(steps)
         assert values is not None
     if position == 0 and isinstance(network.layers[0], ConvLayer):
         channels, height, width = window.in_shape
         return values.reshape(len(images), height, width, channels).transpose(0, 3, 1, 2)
     return values.reshape(len(images), *window.in_shape)
-
-
-def _on_off(values: Shaped[np.ndarray, "image channel height width"]) -> Shaped[np.ndarray, "..."]:
-    """+1 as 1, and -1 as 0."""
-    return (values + 1) // 2
 
 
 def _finish(

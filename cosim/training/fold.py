@@ -1,14 +1,15 @@
-"""Folding of torch's batch norm and sign into an integer threshold and a direction, ties included."""
+"""Folding of torch's batch norm and sign, or levels, into integer thresholds and a direction, ties included."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
 from cosim.errors import InputError
-from cosim.network.layers import Threshold
+from cosim.network.layers import Quantizer, Threshold
+from cosim.network.levels import level_steps
 
 _CHUNK = 2048
 _EXACT = 2**24
@@ -41,6 +42,26 @@ def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int, taps: int = 1) -> Th
     value[~first & (changes == 0)] = reach + 1
     direction = torch.where(falling, -1, torch.where(first, 0, 1))
     return Threshold(value.numpy().astype(np.int32), direction.numpy().astype(np.int8))
+
+
+def fold_levels(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int, taps: int, bits: int) -> Quantizer:
+    """The integer rule that equals the levels of `norm(sum / taps)` for every integer sum from -reach to reach.
+
+    torch's own batch norm (eval mode) is bisected at every level; it never falls with the sum, or never rises, as each
+    of its float32 operations does.
+
+    Raises:
+        InputError: A sum that float32 does not hold, or a parameter that is not finite.
+    """
+    _check(norm, reach)
+    columns, rows = _of_columns(norm), norm.num_features
+    falling = _at(columns, torch.full((rows,), -reach), taps) > _at(columns, torch.full((rows,), reach), taps)
+    direction = torch.where(falling, -1, 1)
+    values: list[np.ndarray] = []
+    for level in level_steps(bits):
+        value = _first(columns, direction, reach, taps, float(level))
+        values.append((direction * value).numpy().astype(np.int32))
+    return Quantizer(np.stack(values, axis=1), direction.numpy().astype(np.int8))
 
 
 def _of_columns(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.BatchNorm1d:
@@ -80,3 +101,23 @@ def _check(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int) -> None:
             raise InputError(f"batch norm's {name} has values that are not finite", hint="train again")
     if bool((norm.running_var < 0).any()):
         raise InputError("batch norm's running_var is negative")
+
+
+def _first(
+    norm: nn.BatchNorm1d, direction: Int[Tensor, " column"], reach: int, taps: int, level: float
+) -> Int[Tensor, " column"]:
+    """The smallest direction * sum at which the level is reached; `_EXACT` where it is never."""
+    low, high = torch.full_like(direction, -reach), torch.full_like(direction, reach)
+    reached: Bool[Tensor, " column"] = _at(norm, direction * high, taps) >= level
+    while bool((low < high).any()):
+        middle = torch.div(low + high, 2, rounding_mode="floor")
+        on = _at(norm, direction * middle, taps) >= level
+        low, high = torch.where(on, low, torch.minimum(middle + 1, high)), torch.where(on, middle, high)
+    return torch.where(reached, low, _EXACT)
+
+
+def _at(norm: nn.BatchNorm1d, sums: Int[Tensor, " column"], taps: int) -> Float[Tensor, " column"]:
+    """What the batch norm gives for one sum a column; as in a batch of many, whose values a vector loop computes."""
+    with torch.no_grad():
+        values = sums.float() / taps
+        return norm(values.expand(64, -1).contiguous())[0]

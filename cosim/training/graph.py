@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, cast
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cosim.errors import InputError
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
+from cosim.training.levels import Levels
 from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear
 
 
@@ -32,6 +32,8 @@ class GraphLayer(nn.Module):
         source: The layer whose output it takes; "" for the one before.
         shortcut: The layer whose output is added to a real output; "" for none.
         hard_tanh: Whether a real output is clipped to -1..1.
+        activation_bits: Bits of its inputs, where they are no real numbers.
+        output_bits: Bits of its outputs, where they are not real.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class GraphLayer(nn.Module):
         source: str = "",
         shortcut: str = "",
         hard_tanh: bool = False,
+        activation_bits: int = 1,
+        output_bits: int = 1,
     ) -> None:
         """Keep them.
 
@@ -58,6 +62,9 @@ class GraphLayer(nn.Module):
         self.pool_of: Literal["sums", "outputs"] = pool_of
         self.input: Literal["binary", "on_off", "real"] = input
         self.source, self.shortcut, self.hard_tanh = source, shortcut, hard_tanh
+        self.activation_bits, self.output_bits = activation_bits, output_bits
+        if isinstance(weights, BinaryConv2d | RealConv2d):
+            weights.input_bits = 1 if input == "real" else activation_bits
         self.real = isinstance(norm, AffineNorm1d | AffineNorm2d)
         if (norm is None) == (affine is None):
             raise InputError("a layer needs a batch norm, or a scale and offset", place=f"layer {name}")
@@ -81,7 +88,7 @@ class GraphLayer(nn.Module):
         if added is not None:
             outputs = outputs + added
         if not self.real:
-            outputs = Sign()(outputs)
+            outputs = activation(self.output_bits)(outputs)
         elif self.hard_tanh:
             outputs = nn.functional.hardtanh(outputs)
         return self.pool(outputs) if self.pool is not None and self.pool_of == "outputs" else outputs
@@ -123,7 +130,7 @@ class Graph(nn.Module):
         before = ""
         for layer in self.graph_layers:
             source = layer.source or before
-            values = _taken(layer, found[source], signed=not real[source]) if source else x
+            values = _taken(layer, found[source], cut=real[source]) if source else x
             found[layer.name] = layer(values, found[layer.shortcut] if layer.shortcut else None)
             real[layer.name] = layer.gives_reals
             before = layer.name
@@ -134,9 +141,14 @@ class Graph(nn.Module):
         return self.outputs(x)[-1]
 
 
-def _taken(layer: GraphLayer, values: Tensor, *, signed: bool) -> Tensor:
-    """An earlier layer's output as a layer takes it."""
+def activation(bits: int) -> Sign | Levels:
+    """The module that makes activations of so many bits."""
+    return Sign() if bits == 1 else Levels(bits)
+
+
+def _taken(layer: GraphLayer, values: Tensor, *, cut: bool) -> Tensor:
+    """An earlier layer's output as a layer takes it; a real one is cut into levels."""
     if layer.input == "real":
         return values
-    signs = values if signed else Sign()(values)
-    return signs if layer.input == "binary" else (signs + torch.ones((), device=signs.device)) / 2
+    levels = activation(layer.activation_bits)(values) if cut else values
+    return levels if layer.input == "binary" else (levels + (2**layer.activation_bits - 1)) / 2

@@ -12,6 +12,7 @@ from cosim.errors import InputError
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.graph import Graph, GraphLayer
+from cosim.training.levels import Levels
 from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -40,6 +41,8 @@ class Group:
         source: Name of the layer that it takes it from; "" for the one before.
         shortcut: Name of the layer whose real output is added; "" for none.
         hard_tanh: Whether a real output is clipped to -1..1.
+        activation_bits: Bits of what it takes.
+        output_bits: Bits of what it gives, where that is not real.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Group:
     source: str = ""
     shortcut: str = ""
     hard_tanh: bool = False
+    activation_bits: int = 1
+    output_bits: int = 1
 
 
 def groups(module: nn.Sequential | Graph) -> list[Group]:
@@ -64,9 +69,9 @@ def groups(module: nn.Sequential | Graph) -> list[Group]:
         return [_of_graph(layer) for layer in module.graph_layers]
     found: list[Group] = []
     remaining = [each for each in _flat(module, "") if not isinstance(each[1], _PASSED_OVER)]
-    signed = True
+    bits = 1
     while remaining:
-        group, used, signed = _group(remaining, signed)
+        group, used, bits = _group(remaining, bits)
         found.append(group)
         remaining = remaining[used:]
     return found
@@ -79,7 +84,8 @@ def gives_reals(norm: nn.Module | None) -> bool:
 
 def _of_graph(layer: GraphLayer) -> Group:
     about = (layer.name, layer.weights, layer.norm, layer.affine, layer.pool, layer.pool_of)
-    return Group(*about, layer.input, layer.source, layer.shortcut, layer.hard_tanh)
+    about = (*about, layer.input, layer.source, layer.shortcut, layer.hard_tanh)
+    return Group(*about, layer.activation_bits, layer.output_bits)
 
 
 def _flat(module: nn.Sequential, prefix: str) -> list[tuple[str, nn.Module]]:
@@ -104,8 +110,11 @@ class _Reader:
         return None
 
 
-def _group(modules: Sequence[tuple[str, nn.Module]], signed: bool) -> tuple[Group, int, bool]:
-    """The layer that begins with the first module, of how many modules it is made, and whether it ends with signs."""
+def _group(modules: Sequence[tuple[str, nn.Module]], bits: int) -> tuple[Group, int, int]:
+    """The layer that begins with the first module, of how many modules it is made, and the bits of what it gives.
+
+    `bits` are those of what it takes, 0 of a real output.
+    """
     (name, weights), reader = modules[0], _Reader([module for _, module in modules[1:]])
     before = reader.take(nn.MaxPool2d, nn.AvgPool2d, GlobalAverage)
     norm = reader.take(nn.BatchNorm1d, nn.BatchNorm2d)
@@ -126,7 +135,7 @@ def _group(modules: Sequence[tuple[str, nn.Module]], signed: bool) -> tuple[Grou
         raise InputError(
             "a layer of real weights needs an AffineNorm in the place of a BatchNorm", place=f"module {name}"
         )
-    if not signed and not isinstance(weights, RealLinear | RealConv2d):
+    if not bits and not isinstance(weights, RealLinear | RealConv2d):
         raise InputError("binary weights take signs: a Sign must stand before them", place=f"module {name}")
     group = Group(
         name,
@@ -135,20 +144,27 @@ def _group(modules: Sequence[tuple[str, nn.Module]], signed: bool) -> tuple[Grou
         affine,
         pool,
         "sums" if before else "outputs",
-        "binary" if signed else "real",
+        "binary" if bits else "real",
         hard_tanh=tail.hard_tanh,
+        activation_bits=max(1, bits),
+        output_bits=tail.own,
     )
-    return group, reader.at + 1, tail.signed
+    if isinstance(weights, BinaryConv2d | RealConv2d) and weights.input_bits != group.activation_bits:
+        raise InputError(
+            f"input_bits is {weights.input_bits}, but {group.activation_bits} come", place=f"module {name}"
+        )
+    return group, reader.at + 1, tail.bits
 
 
 @dataclass(slots=True)
 class _Tail:
-    """What follows a batch norm."""
+    """What follows a batch norm; `bits` of what it gives are 0 of a real output, `own` are those before an average."""
 
     pool: nn.Module | None = None
     hard_tanh: bool = False
-    signed: bool = False
+    bits: int = 0
     whole: bool = False
+    own: int = 1
 
 
 def _binary_tail(reader: _Reader) -> _Tail:
@@ -156,11 +172,12 @@ def _binary_tail(reader: _Reader) -> _Tail:
     pool = reader.take(nn.MaxPool2d)
     clipped = reader.take(nn.Hardtanh, nn.Tanh)
     pool = pool or (reader.take(nn.MaxPool2d) if clipped else None)
-    sign = reader.take(Sign)
-    pool = pool or (reader.take(nn.MaxPool2d, nn.AvgPool2d, GlobalAverage) if sign else None)
+    bits = _bits(reader.take(Sign, Levels))
+    if bits > 1 and clipped is not None and not _is_hard(clipped):
+        raise InputError(f"before Levels there may be nn.Hardtanh() alone, got {clipped}")
+    pool = pool or (reader.take(nn.MaxPool2d, nn.AvgPool2d, GlobalAverage) if bits else None)
     averaged = isinstance(pool, nn.AvgPool2d | GlobalAverage)
-    signed = reader.take(Sign) is not None if averaged else True
-    return _Tail(pool, False, signed, sign is not None)
+    return _Tail(pool, False, _bits(reader.take(Sign, Levels)) if averaged else bits, bits > 0, max(1, bits))
 
 
 def _real_tail(reader: _Reader) -> _Tail:
@@ -171,8 +188,19 @@ def _real_tail(reader: _Reader) -> _Tail:
     pool = reader.take(nn.MaxPool2d)
     clipped = reader.take(nn.Hardtanh, nn.Tanh)
     pool = pool or reader.take(nn.MaxPool2d, nn.AvgPool2d, GlobalAverage)
-    signed = reader.take(Sign) is not None
-    hard = isinstance(clipped, nn.Hardtanh) and (clipped.min_val, clipped.max_val) == (-1.0, 1.0)
-    if clipped is not None and not hard and (not signed or isinstance(pool, nn.AvgPool2d | GlobalAverage)):
+    bits = _bits(reader.take(Sign, Levels))
+    hard = _is_hard(clipped)
+    if clipped is not None and not hard and (bits != 1 or isinstance(pool, nn.AvgPool2d | GlobalAverage)):
         raise InputError(f"a real output is clipped by nn.Hardtanh() alone, got {clipped}")
-    return _Tail(pool, hard, signed, True)
+    return _Tail(pool, hard, bits, True)
+
+
+def _is_hard(module: nn.Module | None) -> bool:
+    return isinstance(module, nn.Hardtanh) and (module.min_val, module.max_val) == (-1.0, 1.0)
+
+
+def _bits(module: nn.Module | None) -> int:
+    """Bits of what a sign or quantizer gives; 0 for neither."""
+    if module is None:
+        return 0
+    return module.bits if isinstance(module, Levels) else 1

@@ -13,6 +13,7 @@ from cosim.errors import InputError
 from cosim.training.binary import ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.groups import Norm
+from cosim.training.levels import Levels
 from cosim.training.packed import pair
 from cosim.training.probing import binarizes_inputs, sign_at_zero
 from cosim.training.real import AffineNorm1d, AffineNorm2d, RealConv2d, RealLinear, scale_and_offset
@@ -88,6 +89,8 @@ class Builder:
             return "simulated", self._add_pool(name, module)
         if isinstance(module, Average):
             return "simulated", self._add_average(name, module)
+        if isinstance(module, Levels):
+            return "simulated", self._add_levels(name, module)
         if isinstance(module, nn.Hardtanh | nn.Tanh):
             return "simulated", self._add_tanh(name, module)
         if isinstance(module, nn.Flatten):
@@ -305,6 +308,15 @@ class Builder:
             raise InputError("a sign must follow a convolution or dense layer")
         self._put_sign(name)
         return "sign with the gradient of a hard tanh" + ("" if zero == 1.0 else f"; its {zero:g} at 0 becomes +1")
+
+    def _add_levels(self, name: str, module: Levels) -> str:
+        if self.values not in ("sums", "reals"):
+            raise InputError("levels must follow a convolution or dense layer")
+        if self.bent:
+            raise InputError(self.bent)
+        self._put_sign(name)
+        self.modules[next(reversed(self.modules))] = copy.deepcopy(module)
+        return f"{module.bits} bits an activation"
 
     def _ensure_norm(self) -> None:
         """Where weights have no batch norm, one that does nothing but add the bias."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import torch
+from jaxtyping import Float, UInt64
 from torch import Tensor, nn
 
 from cosim.errors import InputError
@@ -18,6 +20,7 @@ from cosim.network.layers import (
     DenseLayer,
     Network,
     Pool,
+    Quantizer,
     Residual,
     Threshold,
     Window,
@@ -26,9 +29,10 @@ from cosim.network.layers import (
 from cosim.network.packing import pack_bits
 from cosim.training.binary import BinaryLinear
 from cosim.training.convolutional import BinaryConv2d
-from cosim.training.fold import fold
+from cosim.training.fold import fold, fold_levels
 from cosim.training.graph import Graph
 from cosim.training.groups import EXPECTED, Group, Norm, Pooling, gives_reals, groups
+from cosim.training.levels import levels_of
 from cosim.training.real import GlobalAverage, RealConv2d, RealLinear
 
 
@@ -46,8 +50,9 @@ def export(
             with a MaxPool2d before the norm or next to the sign of a convolution; then (BinaryLinear, ClassAffine).
             nn.Flatten may stand before a dense layer, nn.Hardtanh or nn.Tanh before a sign, nn.Dropout anywhere. The
             first layer takes 8-bit pixels, the others +-1. RealLinear and RealConv2d have real weights, and with
-            AffineNorm a layer's output is real; nn.AvgPool2d or GlobalAverage may stand where a MaxPool2d does, or
-            after a real output. Or a `Graph`, whose layers may have shortcuts too.
+            AffineNorm a layer's output is real; `Levels` in the place of Sign gives several bits; nn.AvgPool2d or
+            GlobalAverage may stand where a MaxPool2d does, or after a real output. Or a `Graph`, whose layers may
+            have shortcuts too.
         name: Name of the network.
         image_shape: Rows, columns and, for colours, channels of an image.
         provenance: Where the network comes from, kept with it.
@@ -74,14 +79,17 @@ def export(
 
 def _layer(group: Group, shape: tuple[int, int, int], name: str, *, first: bool) -> DenseLayer:
     weight = array(group.weights.weight, "weight")
+    bits = 1 if isinstance(group.weights, RealLinear | RealConv2d) else group.weights.bits
     kind = "pixels" if first else group.input
     real = isinstance(group.weights, RealLinear | RealConv2d)
     if isinstance(group.weights, BinaryLinear | RealLinear):
         if group.pool is not None:
             raise InputError(f"a dense layer cannot have a {type(group.pool).__name__}")
-        output, norm = _output(group, weight.shape[1] * (PIXEL_MAX if first else 1), 1)
-        about = (name, kind, weight.shape[1], pack_bits(weight >= 0), output, norm, group.source)
-        return DenseLayer(*about, real_weights=weight if real else None)
+        output, norm = _output(group, weight.shape[1] * _highest(group, bits, first=first), 1)
+        about = (name, kind, weight.shape[1], _packed(weight, bits), output, norm, group.source, bits)
+        return DenseLayer(
+            *about, real_weights=weight if real else None, activation_bits=1 if first else _input_bits(group)
+        )
     conv = group.weights
     if weight.shape[1] != shape[0]:
         raise InputError(f"the convolution takes {weight.shape[1]} channels, the map before it has {shape[0]}")
@@ -90,12 +98,35 @@ def _layer(group: Group, shape: tuple[int, int, int], name: str, *, first: bool)
     flat = np.ascontiguousarray(weight.transpose(0, 2, 3, 1).reshape(len(weight), -1))
     pool = None if group.pool is None else _pool(group.pool, group.pool_of, window.out_size)
     taps = pool.taps if pool is not None and (pool.of, pool.kind) == ("sums", "average") else 1
-    output, norm = _output(group, window.in_features * (PIXEL_MAX if first else 1), taps)
-    about = (name, kind, window.in_features, pack_bits(flat >= 0), output, norm, group.source)
-    return ConvLayer(*about, real_weights=flat if real else None, window=window, pool=pool)
+    output, norm = _output(group, window.in_features * _highest(group, bits, first=first), taps)
+    about = (name, kind, window.in_features, _packed(flat, bits), output, norm, group.source, bits)
+    return ConvLayer(
+        *about,
+        real_weights=flat if real else None,
+        activation_bits=1 if first else _input_bits(group),
+        window=window,
+        pool=pool,
+    )
 
 
-def _output(group: Group, reach: int, taps: int) -> tuple[Threshold | Affine | Residual, BatchNorm | None]:
+def _input_bits(group: Group) -> int:
+    return 1 if group.input == "real" else group.activation_bits
+
+
+def _highest(group: Group, bits: int, *, first: bool) -> int:
+    """The largest magnitude of a product."""
+    return (PIXEL_MAX if first else 2**group.activation_bits - 1) * (2**bits - 1)
+
+
+def _packed(weight: Float[np.ndarray, "column input"], bits: int) -> UInt64[np.ndarray, "bit_column word"]:
+    """Weights as bits, all columns of the lowest first."""
+    if bits == 1:
+        return pack_bits(weight >= 0)
+    levels = levels_of(torch.from_numpy(weight), bits).numpy()
+    return pack_bits(np.concatenate([(levels >> bit & 1).astype(np.bool_) for bit in range(bits)]))
+
+
+def _output(group: Group, reach: int, taps: int) -> tuple[Threshold | Quantizer | Affine | Residual, BatchNorm | None]:
     """What follows the sums, whose magnitude is at most `reach`; `taps` of them are added and averaged."""
     if group.affine is not None:
         return Affine(array(group.affine.scale, "scale"), array(group.affine.offset, "offset")), None
@@ -107,6 +138,8 @@ def _output(group: Group, reach: int, taps: int) -> tuple[Threshold | Affine | R
     norm = norm_arrays(group.norm)
     if gives_reals(group.norm):
         return Residual(*affine_of(norm), group.shortcut, group.hard_tanh), norm
+    if group.output_bits > 1:
+        return fold_levels(group.norm, reach * taps, taps, group.output_bits), norm
     return fold(group.norm, reach * taps, taps), norm
 
 

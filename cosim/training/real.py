@@ -44,7 +44,8 @@ class RealConv2d(nn.Module):
         weight: Shape (column, channel, kernel row, kernel column).
         stride: Step down and right.
         padding: Rows above and below, columns left and right.
-        pad_value: What the padding holds.
+        pad_value: What the padding holds, as a bit of each input.
+        input_bits: Bits of an input: the padding then holds pad_value * (2**input_bits - 1).
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RealConv2d(nn.Module):
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
         pad_value: PadValue = 0,
+        input_bits: int = 1,
     ) -> None:
         """Take the weights as the parameter."""
         super().__init__()
@@ -61,11 +63,14 @@ class RealConv2d(nn.Module):
         self.stride = stride
         self.padding = padding
         self.pad_value: PadValue = pad_value
+        self.input_bits = input_bits
 
     def forward(self, x: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image column row place"]:
         """Sums of the inputs times the weights at every position."""
         down, right = self.padding
-        padded = nn.functional.pad(x, (right, right, down, down), value=float(self.pad_value))
+        padded = nn.functional.pad(
+            x, (right, right, down, down), value=float(self.pad_value * (2**self.input_bits - 1))
+        )
         if self.training:
             return nn.functional.conv2d(padded, self.weight, stride=self.stride)
         with torch.autocast(x.device.type, enabled=False):

@@ -10,12 +10,15 @@ from pydantic import Field
 
 from cosim.config import load_toml, parse_toml
 from cosim.errors import InputError
+from cosim.network.levels import LEVEL_BITS_MAX
 
 Count = Annotated[int, Field(gt=0)]
 Width = Annotated[int, Field(gt=0, le=65_536)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-_YOUNGER = {"pool_kind", "first", "last", "global_average"}
+_YOUNGER = {"pool_kind", "first", "last", "global_average", "weight_bits", "activation_bits"}
+
+Bits = Annotated[int, Field(ge=1, le=LEVEL_BITS_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class TrainingRecipe:
         width: Factor of all channels and hidden widths, rounded to whole ones, at least 1.
         first: Whether the first layer's weights are "binary" or "real"; it takes the pixels either way.
         last: The same for the last layer, of which real weights take real numbers where the layer before gives such.
+        weight_bits: Bits of a weight that is not real, each in a column of its own.
+        activation_bits: Bits of what every layer but the first takes, where it takes no real numbers.
         global_average: Whether the last map is averaged to one value a channel, as a ResNet's.
         convolution: The convolutions before the dense layers, each a table `[[convolution]]`.
         block: The residual blocks after them, each a table `[[block]]`.
@@ -112,6 +117,8 @@ class TrainingRecipe:
     width: Annotated[float, Field(gt=0.0, le=16.0)] = 1.0
     first: Literal["binary", "real"] = "binary"
     last: Literal["binary", "real"] = "binary"
+    weight_bits: Bits = 1
+    activation_bits: Bits = 1
     global_average: bool = False
     convolution: tuple[Convolution, ...] = ()
     block: tuple[Block, ...] = ()
@@ -134,10 +141,11 @@ class TrainingRecipe:
 
     @property
     def is_chain(self) -> bool:
-        """Whether every layer takes the signs of the one before it, all weights are binary and all poolings maxima."""
+        """Whether every layer takes the signs of the one before it, all weights are binary, all poolings maxima."""
         averaged = any(each.pool > 1 and each.pool_kind == "average" for each in self.convolution)
         real = "real" in (self.first, self.last)
-        return not (self.block or self.global_average or averaged or real)
+        several = self.weight_bits > 1 or self.activation_bits > 1
+        return not (self.block or self.global_average or averaged or real or several)
 
     def scaled(self, width: int) -> int:
         """A width times the width factor.

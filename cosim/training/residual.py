@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cosim.errors import InputError
-from cosim.network.window import Pool, Window
+from cosim.network.window import PadValue, Pool, Window
 from cosim.training.binary import BinaryLinear, ClassAffine
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.graph import Graph, GraphLayer
@@ -70,10 +70,9 @@ class _Builder:
         except InputError as error:
             raise InputError(error.message, place=f"convolution {number}", hint=error.hint) from error
         weight = self._weight(real, columns, self.shape[0], c.kernel, c.kernel)
-        kind = RealConv2d if real else BinaryConv2d
         self._add(
             f"conv{number}",
-            kind(weight, stride=window.stride, padding=padding, pad_value=pad_value),
+            self._conv(weight, c.stride, padding, pad_value, real=real),
             (AffineNorm2d if stream else nn.BatchNorm2d)(columns),
             pool=None if pool is None else _pool_module(pool),
             pool_of=c.pool_of,
@@ -89,11 +88,10 @@ class _Builder:
         shortcut = stream
         if stride > 1 or columns != channels:
             shortcut = f"block{number}_0"
-            one = BinaryConv2d(self._weight(False, columns, channels, 1, 1), stride=(stride, stride))
+            one = self._conv(self._weight(False, columns, channels, 1, 1), stride, (0, 0))
             self._add(shortcut, one, AffineNorm2d(columns), source=stream)
         for half, (inputs, step) in enumerate(((channels, stride), (columns, 1)), start=1):
-            weight = self._weight(False, columns, inputs, 3, 3)
-            conv = BinaryConv2d(weight, stride=(step, step), padding=(1, 1), pad_value=block.pad_value)
+            conv = self._conv(self._weight(False, columns, inputs, 3, 3), step, (1, 1), block.pad_value)
             name = f"block{number}_{half}"
             about = {"source": stream, "shortcut": shortcut}
             self._add(name, conv, AffineNorm2d(columns), hard_tanh=True, **about)
@@ -115,17 +113,31 @@ class _Builder:
         real = not self.layers and self.recipe.first == "real"
         weight = self._weight(real, columns, math.prod(self.shape))
         norm = (AffineNorm1d if real else nn.BatchNorm1d)(columns)
-        self._add(name, (RealLinear if real else BinaryLinear)(weight), norm, hard_tanh=real)
+        self._add(name, self._linear(real, weight), norm, hard_tanh=real)
         self.shape = (columns, 1, 1)
 
     def last(self, name: str, classes: int) -> None:
         """The logits; real weights take the real output of the layer before them where it has one."""
         inputs, real = math.prod(self.shape), self.recipe.last == "real"
         scale = torch.full((classes,), 1.0 if real else 1.0 / math.sqrt(inputs))
-        weights = (RealLinear if real else BinaryLinear)(self._weight(real, classes, inputs))
+        weights = self._linear(real, self._weight(real, classes, inputs))
         takes_reals = real and bool(self.layers) and self.layers[-1].gives_reals
         affine = ClassAffine(scale, torch.zeros(classes))
-        self.layers.append(GraphLayer(name, weights, affine=affine, input="real" if takes_reals else "binary"))
+        kind = "real" if takes_reals else "binary"
+        bits = self.recipe.activation_bits if self.layers else 1
+        self.layers.append(GraphLayer(name, weights, affine=affine, input=kind, activation_bits=bits))
+
+    def _conv(
+        self, weight: Tensor, stride: int, padding: tuple[int, int], pad_value: PadValue = 0, *, real: bool = False
+    ) -> BinaryConv2d | RealConv2d:
+        steps = stride, stride
+        if real:
+            return RealConv2d(weight, stride=steps, padding=padding, pad_value=pad_value)
+        bits = self.recipe.weight_bits
+        return BinaryConv2d(weight, stride=steps, padding=padding, pad_value=pad_value, bits=bits)
+
+    def _linear(self, real: bool, weight: Tensor) -> BinaryLinear | RealLinear:
+        return RealLinear(weight) if real else BinaryLinear(weight, self.recipe.weight_bits)
 
     def _add(
         self,
@@ -134,6 +146,8 @@ class _Builder:
         norm: nn.BatchNorm1d | nn.BatchNorm2d,
         **options: object,
     ) -> None:
+        bits = self.recipe.activation_bits
+        options |= {"activation_bits": bits if self.layers else 1, "output_bits": bits}
         self.layers.append(GraphLayer(name, weights, norm=norm, **options))  # pyright: ignore[reportArgumentType]
 
     def _weight(self, real: bool, *shape: int) -> Tensor:

@@ -94,8 +94,8 @@ def card(network: Network, run: Run, test: Estimate | None, digest: str) -> str:
         accuracy += f"\n- images held out: {_percent(run.validation)}"
     return f"""# {network.name}
 
-{_kind(network)} for {recipe.dataset}: {_weights(network)} weights are +-1, the
-activations after the hidden layers are +-1, each output has a float32 scale and offset.
+{_kind(network)} for {recipe.dataset}: {_weights(network)} weights are {_values(recipe.weight_bits)}, the
+activations after the hidden layers are {_values(recipe.activation_bits)}, each output has a float32 scale and offset.
 
 **Digital parts.** The first layer takes the 8-bit pixels 0..255 and sums them digitally{_exactly(network)}, as
 the field does; batch norm and sign are one integer comparison a column; {_pooled(network)}the class
@@ -147,6 +147,10 @@ def _pool_size(layer: ConvLayer) -> str:
 def _weights(network: Network) -> str:
     real = [layer.name for layer in network.layers if layer.real_weights is not None]
     return f"the weights of {' and '.join(real)} are real and computed digitally, all other" if real else "all"
+
+
+def _values(bits: int) -> str:
+    return "+-1" if bits == 1 else f"odd integers of {bits} bits of +-1"
 
 
 def _exactly(network: Network) -> str:

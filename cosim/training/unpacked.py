@@ -12,7 +12,18 @@ from torch import Tensor, nn
 
 from cosim.errors import InputError
 from cosim.network.layer_options import options_of
-from cosim.network.layers import Affine, BatchNorm, ConvLayer, DenseLayer, Network, Pool, Residual, Threshold, affine_of
+from cosim.network.layers import (
+    Affine,
+    BatchNorm,
+    ConvLayer,
+    DenseLayer,
+    Network,
+    Pool,
+    Quantizer,
+    Residual,
+    Threshold,
+    affine_of,
+)
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.graph import Graph, GraphLayer
@@ -20,7 +31,7 @@ from cosim.training.groups import Norm, Weights
 from cosim.training.real import AffineNorm1d, AffineNorm2d, RealConv2d, RealLinear
 
 _CHAIN = {"window", "pool", "digital"}  # What a layer of a chain may have; digital says only where it is computed.
-_GRAPH = _CHAIN | {"source", "residual", "real_weights"}
+_GRAPH = _CHAIN | {"source", "residual", "real_weights", "weight_bits", "activation_bits"}
 
 
 def to_torch(network: Network) -> nn.Sequential | Graph:
@@ -29,11 +40,11 @@ def to_torch(network: Network) -> nn.Sequential | Graph:
     It takes float32 pixels 0..255, of shape (image, pixel), or (image, channel, row, column) where the first layer
     is a convolution, and returns logits of shape (image, class). Modules are named as `binary_network` names them
     (dense1, norm1, sign1, ...) where the layers are, so it can be trained on. A network with real numbers, averages,
-    inputs of 0 and 1 or layers that are no chain becomes a `Graph`.
+    several bits, inputs of 0 and 1 or layers that are no chain becomes a `Graph`.
 
     Raises:
-        InputError: The network has an option that these modules cannot have (weights of several bits, a support,
-            a threshold on pixels), or a hidden layer with a threshold was stored without its batch norm.
+        InputError: The network has an option that these modules cannot have (a support, a
+            threshold on pixels), or a hidden layer with a threshold was stored without its batch norm.
     """
     if network.pixel_threshold is not None:
         raise InputError("a threshold on pixels has no torch module", place=network.name)
@@ -75,7 +86,7 @@ def _options(layer: DenseLayer) -> set[str]:
 
 def _beyond_a_chain(layer: DenseLayer) -> bool:
     averaged = isinstance(layer, ConvLayer) and layer.pool is not None and layer.pool.kind == "average"
-    return averaged or layer.input in ("on_off", "real")
+    return averaged or layer.input in ("on_off", "real") or isinstance(layer.output, Quantizer)
 
 
 def _check_options(network: Network) -> None:
@@ -103,6 +114,8 @@ def _graph_layer(layer: DenseLayer, place: str) -> GraphLayer:
         source=layer.source,
         shortcut="" if real is None else real.shortcut,
         hard_tanh=real is not None and real.hard_tanh,
+        activation_bits=layer.activation_bits,
+        output_bits=layer.output_bits,
     )
 
 
@@ -111,7 +124,7 @@ def _norm_of(layer: DenseLayer, place: str) -> Norm | None:
     output, norm = layer.output, layer.batch_norm
     if isinstance(output, Affine):
         return None
-    if isinstance(output, Threshold):
+    if isinstance(output, Threshold | Quantizer):
         if norm is None:
             raise InputError(f"layer {layer.name!r} has no batch norm to rebuild", place=place)
         return norm_module(norm, type_of_norm(layer))
@@ -133,13 +146,18 @@ def type_of_norm(layer: DenseLayer) -> type[Norm]:
 
 def _weights(layer: DenseLayer) -> Weights:
     real = layer.real_weights is not None
-    values = layer.signs.astype(np.float32) if layer.real_weights is None else layer.real_weights
+    bits = layer.weight_bits
+    values = layer.real_weights
+    if values is None:
+        values = layer.weights.astype(np.float32) / np.float32(2**bits - 1)
     if not isinstance(layer, ConvLayer):
-        return (RealLinear if real else BinaryLinear)(_tensor(values))
+        return RealLinear(_tensor(values)) if real else BinaryLinear(_tensor(values), bits)
     w = layer.window
     kernels = values.reshape(len(values), *w.kernel, w.channels).transpose(0, 3, 1, 2)
-    conv = RealConv2d if real else BinaryConv2d
-    return conv(_tensor(kernels), stride=w.stride, padding=w.padding, pad_value=w.pad_value)
+    latent = _tensor(kernels)
+    if real:
+        return RealConv2d(latent, stride=w.stride, padding=w.padding, pad_value=w.pad_value)
+    return BinaryConv2d(latent, stride=w.stride, padding=w.padding, pad_value=w.pad_value, bits=bits)
 
 
 def _pool(pool: Pool) -> nn.MaxPool2d | nn.AvgPool2d:

@@ -13,6 +13,7 @@ from cosim.network.layers import (
     DenseLayer,
     Network,
     Pool,
+    Quantizer,
     Residual,
     Support,
     Threshold,
@@ -75,8 +76,10 @@ class Builder:
         window = self._window()
         columns = int(rng.integers(1, self.most))
         pool = self._pool(window.out_size) if rng.random() < 0.5 else None
+        averages = pool is not None and (pool.of, pool.kind) == ("outputs", "average")
         real = rng.random() < 0.3 if real is None else real
-        output = self._residual(columns, window.in_features) if real else self._threshold(columns, window.in_features)
+        made = self._residual if real else self._threshold if averages or rng.random() < 0.6 else self._quantizer
+        output = made(columns, window.in_features)
         self._add(window, columns, output, pool)
 
     def block(self) -> None:
@@ -99,20 +102,23 @@ class Builder:
     def dense(self, columns: int, *, last: bool) -> None:
         """A dense layer; the last one gives logits."""
         rng, inputs = self.rng, int(np.prod(self.shape))
-        output = self._threshold(columns, inputs)
+        output = (self._threshold if rng.random() < 0.6 else self._quantizer)(columns, inputs)
         if last:
             output = Affine(rng.normal(1, 0.3, columns).astype("f4"), rng.normal(0, 2, columns).astype("f4"))
         name = f"dense{len(self.layers)}"
         if last and rng.random() < 0.4:
             weights = self._real_weights(columns, inputs)
-            about = {"real_weights": weights}
-            self.layers.append(DenseLayer(name, self._real_kind(0), inputs, pack_bits(weights >= 0), output, **about))
+            kind = self._real_kind(0)
+            about = {"real_weights": weights, "activation_bits": self._activation_bits(kind)}
+            self.layers.append(DenseLayer(name, kind, inputs, pack_bits(weights >= 0), output, **about))
             return
         bits = self._bits()
         packed = pack_signs(random_signs(rng, bits * columns, inputs))
         about = {"weight_bits": bits, "digital": bool(rng.random() < 0.3)}
         about["support"] = self._support(inputs, columns) if bits == 1 else None
-        self.layers.append(DenseLayer(name, self._kind(0), inputs, packed, output, **about))
+        kind = self._kind(0)
+        about["activation_bits"] = self._activation_bits(kind)
+        self.layers.append(DenseLayer(name, kind, inputs, packed, output, **about))
         self.shape = (columns, 1, 1)
 
     def _add(
@@ -124,8 +130,9 @@ class Builder:
         bits = self._bits()
         packed = pack_signs(random_signs(self.rng, bits * columns, window.in_features))
         name = f"conv{len(self.layers)}"
-        norm = self._norm(columns) if isinstance(output, Threshold) and self.rng.random() < 0.5 else None
+        norm = self._norm(columns) if not isinstance(output, Residual) and self.rng.random() < 0.5 else None
         about = {"batch_norm": norm, "source": source, "window": window, "pool": pool, "weight_bits": bits}
+        about["activation_bits"] = self._activation_bits(kind, source)
         about["digital"] = kind != "pixels" and bool(self.rng.random() < 0.3)
         about["support"] = self._support(window.in_features, columns) if bits == 1 and kind != "pixels" else None
         self.layers.append(ConvLayer(name, kind, window.in_features, packed, output, **about))
@@ -135,7 +142,8 @@ class Builder:
         kind = self._real_kind(window.pad_value, source)
         weights = self._real_weights(columns, window.in_features)
         name = f"conv{len(self.layers)}"
-        about = {"source": source, "window": window, "pool": pool, "real_weights": weights}
+        bits = self._activation_bits(kind, source)
+        about = {"source": source, "window": window, "pool": pool, "real_weights": weights, "activation_bits": bits}
         self.layers.append(ConvLayer(name, kind, window.in_features, pack_bits(weights >= 0), output, **about))
         self.shape = self.layers[-1].out_shape
 
@@ -152,6 +160,13 @@ class Builder:
         if before is not None and before.gives_reals and self.rng.random() < 0.7:
             return "real"
         return self._kind(pad_value)
+
+    def _activation_bits(self, kind: str, source: str = "") -> int:
+        """As many as the layer before it gives; of a real output any."""
+        if kind not in ("binary", "on_off") or not self.layers:
+            return 1
+        before = {layer.name: layer for layer in self.layers}.get(source, self.layers[-1])
+        return int(self.rng.choice([1, 1, 2, 3, 4])) if before.gives_reals else before.output_bits
 
     def _support(self, inputs: int, columns: int) -> Support | None:
         if not self.blocks or self.rng.random() < 0.5:
@@ -191,6 +206,11 @@ class Builder:
     def _threshold(self, columns: int, inputs: int) -> Threshold:
         value = self.rng.normal(0, self._scale(inputs) / 2, columns).round().astype(np.int32)
         return Threshold(value, self.rng.choice(np.array([-1, 0, 1], np.int8), columns, p=[0.3, 0.1, 0.6]))
+
+    def _quantizer(self, columns: int, inputs: int) -> Quantizer:
+        plain, steps = self._threshold(columns, inputs), 2 ** int(self.rng.choice([2, 2, 3, 4])) - 1
+        value = np.sort(self.rng.normal(0, self._scale(inputs), (columns, steps)).round().astype(np.int32), axis=1)
+        return Quantizer(np.where(plain.direction[:, None] < 0, value[:, ::-1], value), plain.direction)
 
     def _residual(self, columns: int, inputs: int, shortcut: str = "") -> Residual:
         scale = self.rng.normal(0, 1 / self._scale(inputs), columns).astype("f4")

@@ -119,7 +119,8 @@ def random_graph(seed: int) -> tuple[Graph, tuple[int, ...]]:
     weight = _weight(generator, 3, hidden)
     affine = ClassAffine(torch.randn(3, generator=generator), torch.randn(3, generator=generator))
     kind = "real" if real and layers[-1].gives_reals else "binary"
-    layers.append(GraphLayer("last", (RealLinear if real else BinaryLinear)(weight), affine=affine, input=kind))
+    weights = RealLinear(weight) if real else BinaryLinear(weight, _bits(rng))
+    layers.append(GraphLayer("last", weights, affine=affine, input=kind, activation_bits=_input_bits(rng, layers)))
     return Graph(layers).eval(), image_shape
 
 
@@ -134,17 +135,24 @@ def _graph_convolution(
     if real:
         options = {"stride": conv.stride, "padding": conv.padding, "pad_value": conv.pad_value}
         conv = RealConv2d(_weight(generator, *conv.weight.shape), **options)
+    else:
+        conv.bits = _bits(rng)
     with torch.no_grad():
         height, width = conv(torch.zeros(1, *shape)).shape[2:]
     stream = real or rng.random() < 0.4
     value = 255.0 if not layers else 1.0
     base = norm(generator, columns, int(np.prod(conv.weight.shape[1:])), 2, value)
+    pool = _graph_pool(rng, height, width) if rng.random() < 0.6 else None
+    pool_of = "sums" if rng.random() < 0.5 else "outputs"
+    averages = pool_of == "outputs" and isinstance(pool, nn.AvgPool2d | GlobalAverage)
     return GraphLayer(
         name,
         conv,
         norm=_affine_twin(base) if stream else base,
-        pool=_graph_pool(rng, height, width) if rng.random() < 0.6 else None,
-        pool_of="sums" if rng.random() < 0.5 else "outputs",
+        pool=pool,
+        pool_of=pool_of,
+        activation_bits=_input_bits(rng, layers),
+        output_bits=1 if averages or stream else _bits(rng),
         input=kind,
         hard_tanh=bool(stream and rng.random() < 0.5),
     )
@@ -153,11 +161,11 @@ def _graph_convolution(
 def _on_a_stream(rng: np.random.Generator, generator: torch.Generator, before: GraphLayer, name: str) -> GraphLayer:
     """A convolution of a stream's signs that is added to it, perhaps averaged afterwards."""
     columns = before.weights.weight.shape[0]
-    conv = BinaryConv2d(_weight(generator, columns, columns, 3, 3), padding=(1, 1))
+    conv = BinaryConv2d(_weight(generator, columns, columns, 3, 3), padding=(1, 1), bits=_bits(rng))
     about = {"source": before.name, "shortcut": before.name, "hard_tanh": bool(rng.random() < 0.5)}
     pool = GlobalAverage() if rng.random() < 0.4 else None
     twin = _affine_twin(norm(generator, columns, 9 * columns, 2))
-    return GraphLayer(name, conv, norm=twin, pool=pool, pool_of="outputs", **about)
+    return GraphLayer(name, conv, norm=twin, pool=pool, pool_of="outputs", activation_bits=_bits(rng), **about)
 
 
 def _graph_dense(
@@ -165,10 +173,26 @@ def _graph_dense(
 ) -> GraphLayer:
     real, stream = bool(rng.random() < 0.3), bool(rng.random() < 0.4)
     base = norm(generator, columns, inputs, 1)
-    weights = (RealLinear if real else BinaryLinear)(_weight(generator, columns, inputs))
+    weight = _weight(generator, columns, inputs)
     return GraphLayer(
-        name, weights, norm=_affine_twin(base) if real or stream else base, input=_kind(rng, layers, real=real)
+        name,
+        RealLinear(weight) if real else BinaryLinear(weight, _bits(rng)),
+        norm=_affine_twin(base) if real or stream else base,
+        input=_kind(rng, layers, real=real),
+        activation_bits=_input_bits(rng, layers),
+        output_bits=1 if real or stream else _bits(rng),
     )
+
+
+def _bits(rng: np.random.Generator) -> int:
+    return int(rng.choice([1, 1, 2, 3, 4]))
+
+
+def _input_bits(rng: np.random.Generator, layers: list[GraphLayer]) -> int:
+    """Those of the layer before it; of a real output any."""
+    if not layers:
+        return 1
+    return _bits(rng) if layers[-1].gives_reals else layers[-1].output_bits
 
 
 def _kind(rng: np.random.Generator, layers: list[GraphLayer], *, real: bool) -> Literal["binary", "on_off", "real"]:

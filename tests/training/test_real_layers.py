@@ -74,6 +74,8 @@ def test_random_graphs_cover_every_option() -> None:
     assert {type(layer.weights) for layer in layers} == {BinaryConv2d, BinaryLinear, RealConv2d, RealLinear}
     for has in ("shortcut", "source", "hard_tanh"):
         assert any(getattr(layer, has) for layer in layers)
+    for has in ("activation_bits", "output_bits"):
+        assert {getattr(layer, has) for layer in layers} == {1, 2, 3, 4}
 
 
 def test_files_keep_graphs(tmp_path: Path) -> None:
