@@ -24,7 +24,7 @@ class Output:
     Attributes:
         inputs: The maps that it took, one for each bit; None where it took pixels or real numbers.
         sums: Sums over sub-arrays in fixed point, after a pooling of the sums (an average as its total); real sums
-            where the weights are real; (image, place, column).
+            where the weights are real or the inputs are scaled; (image, place, column).
         reals: Real outputs after the shortcut and the pooling, where the layer has such.
         maps: Binary outputs after the pooling, one map for each bit; None for logits.
     """
@@ -94,7 +94,7 @@ def _reals(
 ) -> Float32[np.ndarray, "image place column"]:
     reals = np.empty(sums.shape, np.float32)
     added = _NO_SHORTCUT if shortcut is None else _patches(shortcut)
-    unit = np.float32(2.0**-step.fraction_bits)
+    unit = np.float32(1 if sums.dtype == np.float32 else 2.0**-step.fraction_bits)
     scaled = _patches(sums)
     if step.layer.sum_taps > 1:
         scaled, unit = macs(step, scaled), np.float32(1)

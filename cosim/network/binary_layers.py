@@ -53,6 +53,11 @@ class DenseLayer:
         activation_bits: Bits of one input that is binary or on_off, 1 to 7: each is read with every bit of the weights,
             see `cosim.network.levels`. Inputs +1 and -1 become odd integers, 1 and 0 become 0 to 2**bits - 1; padding
             holds the same bit in all of them. A real output before it is cut into levels.
+        scale_inputs: Whether the sums of each position are multiplied by K, the mean magnitude of the real numbers
+            whose signs are summed there (XNOR-Net; Rastegari et al., ECCV 2016, section 3.2). Of the layer before,
+            A = (|x_1| + |x_2| + ...) / channels at every pixel, and K is the average of A over the kernel, where
+            padding counts as |pad_value|; both are float32, added channel by channel and row by row from 0, and then
+            divided. The sum times K is a real sum, rounded once.
     """
 
     name: str
@@ -67,6 +72,7 @@ class DenseLayer:
     support: Support | None = None
     real_weights: Float32[np.ndarray, "output input"] | None = None
     activation_bits: int = 1
+    scale_inputs: bool = False
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not fit, padding bits that are set and unknown kinds.
@@ -151,6 +157,8 @@ class DenseLayer:
             raise InputError(f"activation_bits must be 1 to {LEVEL_BITS_MAX}, got {self.activation_bits}")
         if self.activation_bits > 1 and self.input in ("pixels", "real"):
             raise InputError(f"activation_bits is for binary or on_off inputs, not for {self.input}")
+        if self.scale_inputs:
+            self._check_scaled()
         if self.digital and self.input in ("pixels", "real"):
             raise InputError(f"a layer of {self.input} inputs is digital as it is, digital is for binary inputs")
         if self.in_features < 1 or 2 * self.reach * self.sum_taps > _SUM_LIMIT:
@@ -182,6 +190,13 @@ class DenseLayer:
             raise InputError("real weights need a residual or an affine output: a threshold is one of integers")
         if not np.array_equal(self.packed, pack_bits(weights >= 0)):
             raise InputError("packed weights must be the signs of the real weights")
+
+    def _check_scaled(self) -> None:
+        """K is for sums of binary weights and signs, and makes them real."""
+        if self.input != "binary" or self.activation_bits > 1 or self.real_weights is not None:
+            raise InputError("scale_inputs is for binary weights on inputs of +1 and -1")
+        if isinstance(self.output, Threshold | Quantizer):
+            raise InputError("scaled sums need a residual or an affine output: a threshold is one of integers")
 
     def _check_support(self, support: Support) -> None:
         if self.input == "pixels" or self.weight_bits > 1:
@@ -226,9 +241,10 @@ class ConvLayer(DenseLayer):
     @property
     def sum_taps(self) -> int:
         """How many sums are added before they meet a threshold or a scale."""
-        if self.pool is None or self.pool.of != "sums" or self.pool.kind != "average" or self.real_weights is not None:
-            return 1
-        return self.pool.taps
+        real = self.real_weights is not None or self.scale_inputs
+        return (
+            1 if real or self.pool is None or (self.pool.of, self.pool.kind) != ("sums", "average") else self.pool.taps
+        )
 
     def _check(self) -> None:
         DenseLayer._check(self)

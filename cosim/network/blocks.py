@@ -36,6 +36,8 @@ def run_block(program: Program, images: UInt8[np.ndarray, "image value"], first_
             sums = _added_up(pixel_sums(step, images), step.layer.weight_bits)
         else:
             sums = _over_planes(step, inputs, keys)
+        if step.layer.scale_inputs:
+            sums = _scaled(step, sums, before)
         shortcut = None if step.shortcut is None else held[step.shortcut].reals
         output = finish(step, inputs, sums.reshape(len(images), -1, sums.shape[1]), shortcut)
         held[step.position] = output
@@ -191,6 +193,18 @@ def _real_inputs(
     levels = unpack_levels(inputs, channels).astype(np.float32)
     highest = np.float32(2**step.layer.activation_bits - 1)
     return levels if step.layer.input == "binary" else (levels + highest) / np.float32(2)
+
+
+def _scaled(step: Step, sums: Int32[np.ndarray, "patch output"], before: Output | None) -> Float32[np.ndarray, "..."]:
+    """The sums in MAC units times the mean magnitude of their inputs."""
+    assert before is not None  # Network has checked it.
+    assert before.reals is not None
+    window = step.layout.mapping.window
+    scales = np.empty((len(before.reals), window.positions), np.float32)
+    real_kernels.input_scales(before.reals, step.layout.pixels, np.float32(abs(window.pad_value)), scales)
+    scaled = np.empty(sums.shape, np.float32)
+    real_kernels.scale_sums(sums, np.float32(2.0**-step.fraction_bits), scales.reshape(-1), scaled)
+    return scaled
 
 
 def _binary_images(

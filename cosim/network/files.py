@@ -179,7 +179,7 @@ def _layer(
         support = _placed(name, Support, sizes.block, _array(datasets, name, "support"), sizes.fraction_bits)
     about = (name, inputs, in_features, packed, output, norm, options.source, options.weight_bits)
     real = _array(datasets, name, "real_weights") if options.real_weights else None
-    about = (*about, options.digital, support, real, options.activation_bits)
+    about = (*about, options.digital, support, real, options.activation_bits, options.scale_inputs)
     if options.window is None:
         return DenseLayer(*about)
     return ConvLayer(*about, window=options.window, pool=options.pool)

@@ -246,7 +246,7 @@ def _traced(output: Output, layer: DenseLayer, fraction_bits: int) -> LayerTrace
     signs = None if output.maps is None else unpack_levels(output.maps, layer.out_features)
     return LayerTrace(
         sums=_as_torch(output.sums, layer, layer.sums_size),
-        fraction_bits=fraction_bits,
+        fraction_bits=0 if output.sums.dtype == np.float32 else fraction_bits,
         signs=None if signs is None else _as_torch(signs, layer, layer.out_shape[1:]),
         reals=None if output.reals is None else _as_torch(output.reals, layer, layer.out_shape[1:]),
     )

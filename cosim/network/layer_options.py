@@ -44,6 +44,7 @@ class Options:
         support: Given where blocks of weights have factors.
         real_weights: Whether the weights are real.
         activation_bits: Bits of one input.
+        scale_inputs: Whether sums are multiplied by the mean magnitude of their inputs.
     """
 
     source: str = ""
@@ -55,6 +56,7 @@ class Options:
     support: Blocks | None = None
     real_weights: bool = False
     activation_bits: int = 1
+    scale_inputs: bool = False
 
 
 def options_of(layer: DenseLayer) -> str:
@@ -70,6 +72,8 @@ def options_of(layer: DenseLayer) -> str:
         found["real_weights"] = True
     if layer.activation_bits > 1:
         found["activation_bits"] = layer.activation_bits
+    if layer.scale_inputs:
+        found["scale_inputs"] = True
     if layer.support is not None:
         found["support"] = {"block": layer.support.block, "fraction_bits": layer.support.fraction_bits}
     if isinstance(layer, ConvLayer):

@@ -150,6 +150,8 @@ class Network:
             raise InputError(f"{_takes(first)}, but an image has the shape {shape}", place=place)
         if first.source:
             raise InputError("the first layer takes the image, it can have no source", place=place)
+        if first.scale_inputs:
+            raise InputError("scale_inputs needs a layer before it with a real output", place=place)
         if first.activation_bits > 1:
             raise InputError(f"the pixels become one bit, got activation_bits {first.activation_bits}", place=place)
         if first.input == "real":
@@ -175,6 +177,8 @@ class Network:
         shape = before.out_shape
         if layer.input == "real" and not before.gives_reals:
             raise InputError(f"it takes real inputs, but layer {before.name} gives signs")
+        if layer.scale_inputs and not before.gives_reals:
+            raise InputError(f"scale_inputs needs the numbers before the signs, but layer {before.name} gives signs")
         given = before.output_bits
         if layer.input in ("binary", "on_off") and layer.activation_bits != given and not before.gives_reals:
             raise InputError(f"activation_bits {layer.activation_bits}, but layer {before.name} gives {given} bits")

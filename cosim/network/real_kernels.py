@@ -82,3 +82,40 @@ def total_sums(
                 if pixel >= 0:
                     for column in range(columns):
                         totals[image, place, column] += values[image, pixel, column]
+
+
+@compiled
+def input_scales(
+    values: Float32[np.ndarray, "image pixel channel"],
+    pixels: Int64[np.ndarray, "position tap"],
+    outside: np.float32,
+    scales: Float32[np.ndarray, "image position"],
+) -> None:
+    """Fill `scales` with the mean magnitude of what each position sees; `outside` is that of the padding."""
+    images, places, channels = values.shape
+    magnitudes = np.empty(places, np.float32)
+    for image in range(images):
+        for pixel in range(places):
+            total = np.float32(0)
+            for channel in range(channels):
+                total += np.abs(values[image, pixel, channel])
+            magnitudes[pixel] = total / np.float32(channels)
+        for position in range(pixels.shape[0]):
+            total = np.float32(0)
+            for tap in range(pixels.shape[1]):
+                pixel = pixels[position, tap]
+                total += outside if pixel < 0 else magnitudes[pixel]
+            scales[image, position] = total / np.float32(pixels.shape[1])
+
+
+@compiled
+def scale_sums(
+    sums: Int32[np.ndarray, "patch column"],
+    unit: np.float32,
+    scales: Float32[np.ndarray, " patch"],
+    scaled: Float32[np.ndarray, "patch column"],
+) -> None:
+    """Fill `scaled` with (sum * unit) * scale."""
+    for patch in range(sums.shape[0]):
+        for column in range(sums.shape[1]):
+            scaled[patch, column] = np.float32(np.float32(sums[patch, column]) * unit) * scales[patch]

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from cosim.network.binary_layers import ConvLayer, DenseLayer
+from cosim.network.window import Window
 
 
 def real_sums(
@@ -16,6 +17,25 @@ def real_sums(
     for i in range(seen.shape[2]):
         total = total + seen[:, :, i, None].astype(np.float64) * weights[:, i].astype(np.float64)
     return total.astype(np.float32)
+
+
+def input_scales(
+    reals: Float32[np.ndarray, "image channel height width"], window: Window
+) -> Float32[np.ndarray, "image position"]:
+    """The mean magnitude of what each position sees: over channels, then over the kernel."""
+    total = np.zeros((len(reals), *reals.shape[2:]), np.float32)
+    for channel in range(reals.shape[1]):
+        total = total + np.abs(reals[:, channel])
+    (down, right), (tall, wide) = window.padding, window.kernel
+    border = [(0, 0), (down, down), (right, right)]
+    padded = np.pad(total / np.float32(reals.shape[1]), border, constant_values=np.float32(abs(window.pad_value)))
+    places = np.lib.stride_tricks.sliding_window_view(padded, (tall, wide), axis=(1, 2))
+    places = places[:, :: window.stride[0], :: window.stride[1]]
+    scales = np.zeros(places.shape[:3], np.float32)
+    for y in range(tall):
+        for x in range(wide):
+            scales = scales + places[..., y, x]
+    return (scales / np.float32(window.taps)).reshape(len(reals), -1)
 
 
 def pooled(values: Shaped[np.ndarray, "image column *map"], layer: DenseLayer, of: str) -> np.ndarray:

@@ -19,7 +19,7 @@ from cosim.network.layout import map_network
 from cosim.network.levels import level_steps
 from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
 from cosim.network.readout import Readout, Readouts, check_readouts
-from cosim.network.real_reference import pooled, real_sums
+from cosim.network.real_reference import input_scales, pooled, real_sums
 from cosim.network.window import Window
 
 
@@ -83,6 +83,12 @@ def trace(
             sums = added_up(read)
             fraction_bits = by_n_active[mappings[layer.name].kinds[0]].fraction_bits
         fraction_bits += 0 if layer.support is None else layer.support.fraction_bits
+        if layer.scale_inputs:
+            reals = traces[network.source(position)].reals
+            assert reals is not None
+            scales = input_scales(reals.reshape(len(images), *window.in_shape), window)
+            mac = sums.astype(np.float32) / np.float32(2**fraction_bits)
+            sums, fraction_bits = mac * scales[:, :, None], 0
         columns = np.moveaxis(sums, 2, 1)
         size = layer.window.out_size if isinstance(layer, ConvLayer) else ()
         shortcut = network.shortcut(position)

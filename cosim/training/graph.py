@@ -12,7 +12,7 @@ from cosim.errors import InputError
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.levels import Levels
-from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear
+from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear, input_scales
 
 
 class GraphLayer(nn.Module):
@@ -34,6 +34,7 @@ class GraphLayer(nn.Module):
         hard_tanh: Whether a real output is clipped to -1..1.
         activation_bits: Bits of its inputs, where they are no real numbers.
         output_bits: Bits of its outputs, where they are not real.
+        scale_inputs: Whether its sums are multiplied by K of XNOR-Net, see `cosim.training.real.input_scales`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class GraphLayer(nn.Module):
         hard_tanh: bool = False,
         activation_bits: int = 1,
         output_bits: int = 1,
+        scale_inputs: bool = False,
     ) -> None:
         """Keep them.
 
@@ -62,7 +64,7 @@ class GraphLayer(nn.Module):
         self.pool_of: Literal["sums", "outputs"] = pool_of
         self.input: Literal["binary", "on_off", "real"] = input
         self.source, self.shortcut, self.hard_tanh = source, shortcut, hard_tanh
-        self.activation_bits, self.output_bits = activation_bits, output_bits
+        self.activation_bits, self.output_bits, self.scale_inputs = activation_bits, output_bits, scale_inputs
         if isinstance(weights, BinaryConv2d | RealConv2d):
             weights.input_bits = 1 if input == "real" else activation_bits
         self.real = isinstance(norm, AffineNorm1d | AffineNorm2d)
@@ -70,16 +72,33 @@ class GraphLayer(nn.Module):
             raise InputError("a layer needs a batch norm, or a scale and offset", place=f"layer {name}")
         if (shortcut or hard_tanh) and not self.real:
             raise InputError("a shortcut or a hard tanh needs a real output, an AffineNorm", place=f"layer {name}")
+        signs = isinstance(weights, BinaryLinear | BinaryConv2d) and input == "binary" and activation_bits == 1
+        if scale_inputs and not (signs and (self.real or affine is not None)):
+            text = "scale_inputs is for binary weights on signs, with an AffineNorm or a last scale and offset"
+            raise InputError(text, place=f"layer {name}")
 
     @property
     def gives_reals(self) -> bool:
         """Whether what it gives is real, and not signs already."""
         return self.real or (self.pool_of == "outputs" and isinstance(self.pool, nn.AvgPool2d | GlobalAverage))
 
-    def forward(self, x: Float[Tensor, "image ..."], added: Float[Tensor, "image ..."] | None) -> Tensor:
-        """The output for inputs that are signs or numbers already; `added` is the shortcut's output."""
+    def forward(
+        self,
+        x: Float[Tensor, "image ..."],
+        added: Float[Tensor, "image ..."] | None,
+        before: Float[Tensor, "image ..."] | None = None,
+    ) -> Tensor:
+        """The output for inputs that are signs or numbers already.
+
+        Args:
+            x: The inputs.
+            added: The shortcut's output.
+            before: The numbers whose signs the inputs are, where sums are scaled by their magnitude.
+        """
         dense = isinstance(self.weights, BinaryLinear | RealLinear)
         sums = self.weights(x.flatten(1) if dense else x)
+        if before is not None:
+            sums = sums * self._scales(before)
         if self.pool is not None and self.pool_of == "sums":
             sums = self.pool(sums)
         if self.affine is not None:
@@ -92,6 +111,18 @@ class GraphLayer(nn.Module):
         elif self.hard_tanh:
             outputs = nn.functional.hardtanh(outputs)
         return self.pool(outputs) if self.pool is not None and self.pool_of == "outputs" else outputs
+
+    def _scales(self, before: Float[Tensor, "image ..."]) -> Float[Tensor, "image 1 ..."]:
+        """K at every position, (image, 1, row, place), or (image, 1) of a dense layer."""
+        maps, exact = before.float(), not self.training
+        if isinstance(self.weights, BinaryConv2d):
+            conv = self.weights
+            down, right = conv.weight.shape[2:]
+            pad_value = conv.pad_value
+            return input_scales(maps, (down, right), conv.stride, conv.padding, pad_value, exact=exact)
+        maps = maps[:, :, None, None] if maps.ndim == 2 else maps
+        size = (maps.shape[2], maps.shape[3])
+        return input_scales(maps, size, size, (0, 0), 0, exact=exact).flatten(1)
 
 
 class Graph(nn.Module):
@@ -116,7 +147,14 @@ class Graph(nn.Module):
                     raise InputError(f"no layer {name!r} before this one", place=f"layer {layer.name}")
             if layer.name in before:
                 raise InputError("layer names must be unique", place=f"layer {layer.name}")
+            self._check_scaled(layer, before)
             before.append(layer.name)
+
+    def _check_scaled(self, layer: GraphLayer, before: Sequence[str]) -> None:
+        real = {each.name: each.gives_reals for each in self.graph_layers}
+        source = layer.source or (before[-1] if before else "")
+        if layer.scale_inputs and not (source and real[source]):
+            raise InputError("scale_inputs needs a layer before it with a real output", place=f"layer {layer.name}")
 
     @property
     def graph_layers(self) -> list[GraphLayer]:
@@ -131,7 +169,8 @@ class Graph(nn.Module):
         for layer in self.graph_layers:
             source = layer.source or before
             values = _taken(layer, found[source], cut=real[source]) if source else x
-            found[layer.name] = layer(values, found[layer.shortcut] if layer.shortcut else None)
+            numbers = found[source] if layer.scale_inputs else None
+            found[layer.name] = layer(values, found[layer.shortcut] if layer.shortcut else None, numbers)
             real[layer.name] = layer.gives_reals
             before = layer.name
         return list(found.values())

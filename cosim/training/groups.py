@@ -43,6 +43,7 @@ class Group:
         hard_tanh: Whether a real output is clipped to -1..1.
         activation_bits: Bits of what it takes.
         output_bits: Bits of what it gives, where that is not real.
+        scale_inputs: Whether its sums are multiplied by the mean magnitude of their inputs.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Group:
     hard_tanh: bool = False
     activation_bits: int = 1
     output_bits: int = 1
+    scale_inputs: bool = False
 
 
 def groups(module: nn.Sequential | Graph) -> list[Group]:
@@ -85,7 +87,7 @@ def gives_reals(norm: nn.Module | None) -> bool:
 def _of_graph(layer: GraphLayer) -> Group:
     about = (layer.name, layer.weights, layer.norm, layer.affine, layer.pool, layer.pool_of)
     about = (*about, layer.input, layer.source, layer.shortcut, layer.hard_tanh)
-    return Group(*about, layer.activation_bits, layer.output_bits)
+    return Group(*about, layer.activation_bits, layer.output_bits, layer.scale_inputs)
 
 
 def _flat(module: nn.Sequential, prefix: str) -> list[tuple[str, nn.Module]]:

@@ -88,7 +88,10 @@ def _layer(group: Group, shape: tuple[int, int, int], name: str, *, first: bool)
         output, norm = _output(group, weight.shape[1] * _highest(group, bits, first=first), 1)
         about = (name, kind, weight.shape[1], _packed(weight, bits), output, norm, group.source, bits)
         return DenseLayer(
-            *about, real_weights=weight if real else None, activation_bits=1 if first else _input_bits(group)
+            *about,
+            real_weights=weight if real else None,
+            activation_bits=1 if first else _input_bits(group),
+            scale_inputs=group.scale_inputs,
         )
     conv = group.weights
     if weight.shape[1] != shape[0]:
@@ -104,6 +107,7 @@ def _layer(group: Group, shape: tuple[int, int, int], name: str, *, first: bool)
         *about,
         real_weights=flat if real else None,
         activation_bits=1 if first else _input_bits(group),
+        scale_inputs=group.scale_inputs,
         window=window,
         pool=pool,
     )

@@ -114,6 +114,32 @@ class GlobalAverage(nn.Module):
         return nn.functional.avg_pool2d(x, (x.shape[2], x.shape[3]))
 
 
+def input_scales(
+    x: Float[Tensor, "image channel height width"],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    pad_value: PadValue,
+    *,
+    exact: bool,
+) -> Float[Tensor, "image 1 row place"]:
+    """K of XNOR-Net at every position of a convolution: the mean magnitude of what it sees.
+
+    Rastegari et al., ECCV 2016, section 3.2. `exact` adds the channels one after the other, as packed networks do;
+    the box filter is torch's average pooling, and padding counts as |pad_value|.
+    """
+    if exact:
+        total = torch.zeros_like(x[:, :1])
+        for channel in range(x.shape[1]):
+            total = total + x[:, channel : channel + 1].abs()
+        mean = total / x.shape[1]
+    else:
+        mean = x.abs().mean(1, keepdim=True)
+    down, right = padding
+    padded = nn.functional.pad(mean, (right, right, down, down), value=float(abs(pad_value)))
+    return nn.functional.avg_pool2d(padded, kernel, stride)
+
+
 def scale_and_offset(
     norm: nn.BatchNorm1d | nn.BatchNorm2d,
 ) -> tuple[Float[Tensor, " column"], Float[Tensor, " column"]]:

@@ -16,7 +16,7 @@ Count = Annotated[int, Field(gt=0)]
 Width = Annotated[int, Field(gt=0, le=65_536)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-_YOUNGER = {"pool_kind", "first", "last", "global_average", "weight_bits", "activation_bits"}
+_YOUNGER = {"pool_kind", "first", "last", "global_average", "weight_bits", "activation_bits", "scale_inputs"}
 
 Bits = Annotated[int, Field(ge=1, le=LEVEL_BITS_MAX)]
 
@@ -94,6 +94,8 @@ class TrainingRecipe:
         last: The same for the last layer, of which real weights take real numbers where the layer before gives such.
         weight_bits: Bits of a weight that is not real, each in a column of its own.
         activation_bits: Bits of what every layer but the first takes, where it takes no real numbers.
+        scale_inputs: Whether the sums of every binary layer but the first are multiplied by the mean magnitude of the
+            numbers whose signs it takes (XNOR-Net's K); the outputs of all layers are then real.
         global_average: Whether the last map is averaged to one value a channel, as a ResNet's.
         convolution: The convolutions before the dense layers, each a table `[[convolution]]`.
         block: The residual blocks after them, each a table `[[block]]`.
@@ -119,6 +121,7 @@ class TrainingRecipe:
     last: Literal["binary", "real"] = "binary"
     weight_bits: Bits = 1
     activation_bits: Bits = 1
+    scale_inputs: bool = False
     global_average: bool = False
     convolution: tuple[Convolution, ...] = ()
     block: tuple[Block, ...] = ()
@@ -135,6 +138,8 @@ class TrainingRecipe:
             raise InputError("a [[block]] needs a [[convolution]] before it, which makes its stream of the pixels")
         if self.global_average and not self.convolution:
             raise InputError("global_average needs a [[convolution]]")
+        if self.scale_inputs and self.activation_bits > 1:
+            raise InputError("scale_inputs is for activations of one bit, activation_bits must be 1")
         last = self.convolution[-1] if self.convolution else None
         if self.global_average and not self.block and last is not None and last.pool > 1:
             raise InputError("global_average and a pool of the last [[convolution]]: a layer has one pooling")
@@ -145,7 +150,7 @@ class TrainingRecipe:
         averaged = any(each.pool > 1 and each.pool_kind == "average" for each in self.convolution)
         real = "real" in (self.first, self.last)
         several = self.weight_bits > 1 or self.activation_bits > 1
-        return not (self.block or self.global_average or averaged or real or several)
+        return not (self.block or self.global_average or averaged or real or several or self.scale_inputs)
 
     def scaled(self, width: int) -> int:
         """A width times the width factor.

@@ -73,7 +73,7 @@ class _Builder:
         self._add(
             f"conv{number}",
             self._conv(weight, c.stride, padding, pad_value, real=real),
-            (AffineNorm2d if stream else nn.BatchNorm2d)(columns),
+            (AffineNorm2d if stream or self.recipe.scale_inputs else nn.BatchNorm2d)(columns),
             pool=None if pool is None else _pool_module(pool),
             pool_of=c.pool_of,
             hard_tanh=stream,
@@ -112,7 +112,7 @@ class _Builder:
         """A hidden dense layer."""
         real = not self.layers and self.recipe.first == "real"
         weight = self._weight(real, columns, math.prod(self.shape))
-        norm = (AffineNorm1d if real else nn.BatchNorm1d)(columns)
+        norm = (AffineNorm1d if real or self.recipe.scale_inputs else nn.BatchNorm1d)(columns)
         self._add(name, self._linear(real, weight), norm, hard_tanh=real)
         self.shape = (columns, 1, 1)
 
@@ -125,7 +125,13 @@ class _Builder:
         affine = ClassAffine(scale, torch.zeros(classes))
         kind = "real" if takes_reals else "binary"
         bits = self.recipe.activation_bits if self.layers else 1
-        self.layers.append(GraphLayer(name, weights, affine=affine, input=kind, activation_bits=bits))
+        scaled = self._scales(weights)
+        self.layers.append(
+            GraphLayer(name, weights, affine=affine, input=kind, activation_bits=bits, scale_inputs=scaled)
+        )
+
+    def _scales(self, weights: BinaryLinear | BinaryConv2d | RealLinear | RealConv2d) -> bool:
+        return self.recipe.scale_inputs and bool(self.layers) and isinstance(weights, BinaryLinear | BinaryConv2d)
 
     def _conv(
         self, weight: Tensor, stride: int, padding: tuple[int, int], pad_value: PadValue = 0, *, real: bool = False
@@ -148,6 +154,7 @@ class _Builder:
     ) -> None:
         bits = self.recipe.activation_bits
         options |= {"activation_bits": bits if self.layers else 1, "output_bits": bits}
+        options["scale_inputs"] = self._scales(weights)
         self.layers.append(GraphLayer(name, weights, norm=norm, **options))  # pyright: ignore[reportArgumentType]
 
     def _weight(self, real: bool, *shape: int) -> Tensor:

@@ -31,7 +31,7 @@ from cosim.training.groups import Norm, Weights
 from cosim.training.real import AffineNorm1d, AffineNorm2d, RealConv2d, RealLinear
 
 _CHAIN = {"window", "pool", "digital"}  # What a layer of a chain may have; digital says only where it is computed.
-_GRAPH = _CHAIN | {"source", "residual", "real_weights", "weight_bits", "activation_bits"}
+_GRAPH = _CHAIN | {"source", "residual", "real_weights", "weight_bits", "activation_bits", "scale_inputs"}
 
 
 def to_torch(network: Network) -> nn.Sequential | Graph:
@@ -116,6 +116,7 @@ def _graph_layer(layer: DenseLayer, place: str) -> GraphLayer:
         hard_tanh=real is not None and real.hard_tanh,
         activation_bits=layer.activation_bits,
         output_bits=layer.output_bits,
+        scale_inputs=layer.scale_inputs,
     )
 
 

@@ -118,6 +118,7 @@ class Builder:
         about["support"] = self._support(inputs, columns) if bits == 1 else None
         kind = self._kind(0)
         about["activation_bits"] = self._activation_bits(kind)
+        about["scale_inputs"] = self._scales(kind, output, about["activation_bits"])
         self.layers.append(DenseLayer(name, kind, inputs, packed, output, **about))
         self.shape = (columns, 1, 1)
 
@@ -133,6 +134,7 @@ class Builder:
         norm = self._norm(columns) if not isinstance(output, Residual) and self.rng.random() < 0.5 else None
         about = {"batch_norm": norm, "source": source, "window": window, "pool": pool, "weight_bits": bits}
         about["activation_bits"] = self._activation_bits(kind, source)
+        about["scale_inputs"] = self._scales(kind, output, about["activation_bits"], source)
         about["digital"] = kind != "pixels" and bool(self.rng.random() < 0.3)
         about["support"] = self._support(window.in_features, columns) if bits == 1 and kind != "pixels" else None
         self.layers.append(ConvLayer(name, kind, window.in_features, packed, output, **about))
@@ -167,6 +169,11 @@ class Builder:
             return 1
         before = {layer.name: layer for layer in self.layers}.get(source, self.layers[-1])
         return int(self.rng.choice([1, 1, 2, 3, 4])) if before.gives_reals else before.output_bits
+
+    def _scales(self, kind: str, output: object, bits: int, source: str = "") -> bool:
+        before = {layer.name: layer for layer in self.layers}.get(source, self.layers[-1] if self.layers else None)
+        may = kind == "binary" and bits == 1 and isinstance(output, Residual | Affine)
+        return may and before is not None and before.gives_reals and self.rng.random() < 0.6
 
     def _support(self, inputs: int, columns: int) -> Support | None:
         if not self.blocks or self.rng.random() < 0.5:

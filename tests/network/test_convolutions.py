@@ -19,6 +19,7 @@ from cosim.network.levels import level_steps
 from cosim.network.mapping import ORDERS, Order
 from cosim.network.program import MODES, Mode
 from cosim.network.readout import exact_readout
+from cosim.network.window import Window
 
 SEEDS = st.integers(0, 2**32)
 ROWS = st.sampled_from([64, 64, 128, 256, 16, 100, 7])
@@ -91,6 +92,7 @@ def torch_forward(network: Network, images: np.ndarray) -> tuple[list[np.ndarray
         if layer is not network.layers[0]:
             values = reals[layer.source]
         sums = torch_sums(layer, torch_taken(layer, before.get(layer.source), values))
+        sums = sums * torch_scales(layer, values) if layer.scale_inputs else sums
         pool = layer.pool if isinstance(layer, ConvLayer) else None
         if pool is not None and pool.of == "sums":
             sums = torch_pool(pool, sums)
@@ -111,6 +113,20 @@ def torch_taken(layer: DenseLayer, before: DenseLayer | None, values: torch.Tens
     cut = before is not None and before.gives_reals
     levels = 2.0 * (values[..., None] >= steps).sum(-1) - len(steps) if cut else values
     return levels if layer.input == "binary" else (levels + len(steps)) / 2
+
+
+def torch_scales(layer: DenseLayer, values: torch.Tensor) -> torch.Tensor:
+    """K of XNOR-Net: the box filter of torch's average pooling on the mean magnitude, added channel by channel."""
+    if not isinstance(layer, ConvLayer):
+        values = values.reshape(*values.shape[:2], *(values.shape[2:] or (1, 1)))
+    total = torch.zeros_like(values[:, :1])
+    for channel in range(values.shape[1]):
+        total = total + values[:, channel : channel + 1].abs()
+    window = layer.window if isinstance(layer, ConvLayer) else Window(tuple(values.shape[1:]), tuple(values.shape[2:]))
+    (down, right), outside = window.padding, float(abs(window.pad_value))
+    padded = functional.pad(total / values.shape[1], (right, right, down, down), value=outside)
+    scales = functional.avg_pool2d(padded, window.kernel, window.stride)
+    return scales if isinstance(layer, ConvLayer) else scales.flatten(1)
 
 
 def torch_pool(pool: Pool, values: torch.Tensor) -> torch.Tensor:

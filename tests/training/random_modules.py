@@ -120,7 +120,10 @@ def random_graph(seed: int) -> tuple[Graph, tuple[int, ...]]:
     affine = ClassAffine(torch.randn(3, generator=generator), torch.randn(3, generator=generator))
     kind = "real" if real and layers[-1].gives_reals else "binary"
     weights = RealLinear(weight) if real else BinaryLinear(weight, _bits(rng))
-    layers.append(GraphLayer("last", weights, affine=affine, input=kind, activation_bits=_input_bits(rng, layers)))
+    bits = _input_bits(rng, layers)
+    scaled = not real and bits == 1 and layers[-1].gives_reals
+    about = {"activation_bits": bits, "scale_inputs": scaled}
+    layers.append(GraphLayer("last", weights, affine=affine, input=kind, **about))
     return Graph(layers).eval(), image_shape
 
 
@@ -145,13 +148,16 @@ def _graph_convolution(
     pool = _graph_pool(rng, height, width) if rng.random() < 0.6 else None
     pool_of = "sums" if rng.random() < 0.5 else "outputs"
     averages = pool_of == "outputs" and isinstance(pool, nn.AvgPool2d | GlobalAverage)
+    bits = _input_bits(rng, layers)
+    may = stream and not real and bits == 1 and kind == "binary" and layers and layers[-1].gives_reals
     return GraphLayer(
         name,
         conv,
         norm=_affine_twin(base) if stream else base,
         pool=pool,
         pool_of=pool_of,
-        activation_bits=_input_bits(rng, layers),
+        scale_inputs=bool(may),
+        activation_bits=bits,
         output_bits=1 if averages or stream else _bits(rng),
         input=kind,
         hard_tanh=bool(stream and rng.random() < 0.5),
@@ -163,9 +169,11 @@ def _on_a_stream(rng: np.random.Generator, generator: torch.Generator, before: G
     columns = before.weights.weight.shape[0]
     conv = BinaryConv2d(_weight(generator, columns, columns, 3, 3), padding=(1, 1), bits=_bits(rng))
     about = {"source": before.name, "shortcut": before.name, "hard_tanh": bool(rng.random() < 0.5)}
+    about |= {"activation_bits": _bits(rng)}
+    about["scale_inputs"] = about["activation_bits"] == 1 and bool(rng.random() < 0.5)
     pool = GlobalAverage() if rng.random() < 0.4 else None
     twin = _affine_twin(norm(generator, columns, 9 * columns, 2))
-    return GraphLayer(name, conv, norm=twin, pool=pool, pool_of="outputs", activation_bits=_bits(rng), **about)
+    return GraphLayer(name, conv, norm=twin, pool=pool, pool_of="outputs", **about)
 
 
 def _graph_dense(

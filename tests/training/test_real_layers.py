@@ -25,7 +25,7 @@ from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.described import binary_network
 from cosim.training.graph import Graph, GraphLayer
-from cosim.training.real import AffineNorm2d, GlobalAverage, RealConv2d, RealLinear
+from cosim.training.real import AffineNorm2d, GlobalAverage, RealConv2d, RealLinear, input_scales
 from cosim.training.recipe import Block, Convolution, TrainingRecipe
 
 
@@ -72,7 +72,7 @@ def test_random_graphs_cover_every_option() -> None:
     for type_ in (nn.MaxPool2d, nn.AvgPool2d, GlobalAverage):
         assert {layer.pool_of for layer in layers if type(layer.pool) is type_} >= {"outputs"}
     assert {type(layer.weights) for layer in layers} == {BinaryConv2d, BinaryLinear, RealConv2d, RealLinear}
-    for has in ("shortcut", "source", "hard_tanh"):
+    for has in ("shortcut", "source", "hard_tanh", "scale_inputs"):
         assert any(getattr(layer, has) for layer in layers)
     for has in ("activation_bits", "output_bits"):
         assert {getattr(layer, has) for layer in layers} == {1, 2, 3, 4}
@@ -166,6 +166,9 @@ def recipe_of(**changes: object) -> TrainingRecipe:
         {"convolution": (Convolution(5), Convolution(6, stride=2)), "global_average": True, "last": "real"},
         {"convolution": (Convolution(5),), "block": (Block(5), Block(7, 2, 2, -1)), "hidden": ()},
         {"convolution": (Convolution(3, stride=2),), "first": "real", "global_average": True, "hidden": ()},
+        {"convolution": (Convolution(5, pool=2), Convolution(6, pad_value=-1)), "scale_inputs": True},
+        {"scale_inputs": True, "hidden": (7, 6), "weight_bits": 2},
+        {"convolution": (Convolution(5),), "block": (Block(7, 2, 2),), "scale_inputs": True, "last": "real"},
     ],
 )
 def test_recipes_give_networks_that_pack_bit_for_bit(changes: dict) -> None:
@@ -191,6 +194,7 @@ def test_recipes_give_networks_that_pack_bit_for_bit(changes: dict) -> None:
         ({"global_average": True}, r"global_average needs a \[\[convolution\]\]"),
         ({"global_average": True, "convolution": (Convolution(4, pool=2),)}, "a layer has one pooling"),
         ({"hidden": ()}, "hidden needs at least 1 entries"),
+        ({"scale_inputs": True, "activation_bits": 2}, "scale_inputs is for activations of one bit"),
     ],
 )
 def test_parts_of_a_recipe_that_do_not_fit_are_refused(changes: dict, said: str) -> None:
@@ -272,3 +276,29 @@ def test_graphs_and_modules_that_do_not_fit_are_refused() -> None:
     real = RealLinear(torch.ones(2, 4))
     with pytest.raises(InputError, match="needs an AffineNorm in the place of a BatchNorm"):
         export(nn.Sequential(real, nn.BatchNorm1d(2), Sign(), weights, affine), name="a", image_shape=(2, 2))
+
+
+@pytest.mark.parametrize("pad_value", [-1, 0, 1])
+def test_scales_of_inputs_are_xnor_nets(pad_value: int) -> None:
+    """A convolution of the mean magnitude with 1 / (w h), to float32's rounding; the fast sum of training agrees."""
+    x = torch.randn(3, 33, 7, 6, generator=torch.Generator().manual_seed(0))
+    about = ((3, 2), (2, 1), (1, 1), pad_value)
+    mean = nn.functional.pad(x.double().abs().mean(1, keepdim=True), (1, 1, 1, 1), value=abs(pad_value))
+    expected = nn.functional.conv2d(mean, torch.full((1, 1, 3, 2), 1 / 6, dtype=torch.float64), stride=(2, 1))
+    for exact in (True, False):
+        found = input_scales(x, *about, exact=exact)
+        torch.testing.assert_close(found.double(), expected, rtol=40 * 2.0**-24, atol=0)
+    whole = input_scales(x, *about, exact=True)
+    assert torch.equal(torch.cat([input_scales(x[i : i + 1], *about, exact=True) for i in range(3)]), whole)
+
+
+def test_layers_whose_inputs_cannot_be_scaled_are_refused() -> None:
+    weights, affine = BinaryLinear(torch.ones(2, 4)), ClassAffine(torch.ones(2), torch.zeros(2))
+    for wrong in ({"activation_bits": 2}, {"input": "on_off"}):
+        with pytest.raises(InputError, match="layer a: scale_inputs is for binary weights on signs"):
+            GraphLayer("a", weights, affine=affine, scale_inputs=True, **wrong)
+    with pytest.raises(InputError, match="layer a: scale_inputs is for binary weights on signs"):
+        GraphLayer("a", weights, norm=nn.BatchNorm1d(2), scale_inputs=True)
+    scaled = GraphLayer("b", BinaryLinear(torch.ones(2, 2)), affine=affine, scale_inputs=True)
+    with pytest.raises(InputError, match="layer b: scale_inputs needs a layer before it with a real output"):
+        Graph([GraphLayer("a", weights, norm=nn.BatchNorm1d(2)), scaled])
