@@ -164,7 +164,7 @@ class Network:
 
     def _check_layer(self, position: int, layer: DenseLayer) -> None:
         if position < len(self.layers) - 1 and isinstance(layer.output, Affine):
-            raise InputError("every layer but the last needs a threshold or a residual output")
+            raise InputError("every layer but the last needs a threshold, a quantizer or a residual output")
         if position and layer.input == "pixels":
             raise InputError('only the first layer takes "pixels"')
         shortcut = self.shortcut(position)

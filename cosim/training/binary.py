@@ -21,7 +21,7 @@ from cosim.training.levels import quantize_weights
 class BinaryLinear(nn.Module):
     """A dense layer without bias whose weights are the signs of its latent weights; sign(0) is +1.
 
-    With several bits they are odd integers, see `cosim.training.levels`.
+    With several bits they are odd integers, see `cosim.training.levels`, summed in float64 in eval mode.
 
     Inputs of +-1, or pixels 0..255, give integer sums of at most 255 * 784 = 199,920 in magnitude. Every
     partial sum is an integer below 2^24, which float32 holds exactly, so the result is exact in any order of
@@ -41,7 +41,10 @@ class BinaryLinear(nn.Module):
     def forward(self, x: Float[Tensor, "image input"]) -> Float[Tensor, "image column"]:
         """Sums of the inputs with the signs of the weights, shape (image, column); in float32 under autocast too."""
         with torch.autocast(x.device.type, enabled=False):
-            return x.float() @ binarize_weights(self.weight, self.bits).T
+            weight = binarize_weights(self.weight, self.bits)
+            if self.bits > 1 and not self.training:
+                return (x.double() @ weight.double().T).float()
+            return x.float() @ weight.T
 
     @torch.no_grad()
     def clip(self) -> None:

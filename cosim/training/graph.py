@@ -72,6 +72,9 @@ class GraphLayer(nn.Module):
             raise InputError("a layer needs a batch norm, or a scale and offset", place=f"layer {name}")
         if (shortcut or hard_tanh) and not self.real:
             raise InputError("a shortcut or a hard tanh needs a real output, an AffineNorm", place=f"layer {name}")
+        averages = pool_of == "outputs" and isinstance(pool, nn.AvgPool2d | GlobalAverage)
+        if output_bits > 1 and averages and not self.real:
+            raise InputError("outputs of several bits have max pooling", place=f"layer {name}")
         signs = isinstance(weights, BinaryLinear | BinaryConv2d) and input == "binary" and activation_bits == 1
         if scale_inputs and not (signs and (self.real or affine is not None)):
             text = "scale_inputs is for binary weights on signs, with an AffineNorm or a last scale and offset"

@@ -45,6 +45,15 @@ class Convolution:
     pool_of: Literal["sums", "outputs"] = "sums"
     pool_kind: Literal["max", "average"] = "max"
 
+    def __post_init__(self) -> None:
+        """Refuse an average of nothing.
+
+        Raises:
+            InputError: pool_kind "average" without a pool.
+        """
+        if self.pool_kind == "average" and self.pool == 1:
+            raise InputError('pool_kind = "average" of a [[convolution]] without a pool')
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -96,7 +105,7 @@ class TrainingRecipe:
         activation_bits: Bits of what every layer but the first takes, where it takes no real numbers.
         scale_inputs: Whether the sums of every binary layer but the first are multiplied by the mean magnitude of the
             numbers whose signs it takes (XNOR-Net's K); the outputs of all layers are then real.
-        global_average: Whether the last map is averaged to one value a channel, as a ResNet's.
+        global_average: Whether the last map, of real numbers then, is averaged to one value a channel, as a ResNet's.
         convolution: The convolutions before the dense layers, each a table `[[convolution]]`.
         block: The residual blocks after them, each a table `[[block]]`.
     """
@@ -140,6 +149,9 @@ class TrainingRecipe:
             raise InputError("global_average needs a [[convolution]]")
         if self.scale_inputs and self.activation_bits > 1:
             raise InputError("scale_inputs is for activations of one bit, activation_bits must be 1")
+        averaged = any((each.pool_kind, each.pool_of) == ("average", "outputs") for each in self.convolution)
+        if self.activation_bits > 1 and averaged:
+            raise InputError("outputs of several bits have max pooling, an average is one of sums or of a last map")
         last = self.convolution[-1] if self.convolution else None
         if self.global_average and not self.block and last is not None and last.pool > 1:
             raise InputError("global_average and a pool of the last [[convolution]]: a layer has one pooling")

@@ -44,7 +44,21 @@ def graph_network(recipe: TrainingRecipe, image_shape: Sequence[int], classes: i
     for number, width in enumerate(recipe.hidden, start=1):
         builder.dense(f"dense{number}", recipe.scaled(width))
     builder.last(f"dense{len(recipe.hidden) + 1}", classes)
+    _check_options(recipe, builder.layers)
     return Graph(builder.layers)
+
+
+def _check_options(recipe: TrainingRecipe, layers: Sequence[GraphLayer]) -> None:
+    """Refuse options that no layer has."""
+    binary = [isinstance(layer.weights, BinaryLinear | BinaryConv2d) for layer in layers]
+    taken = [layer.input == "binary" for layer in layers[1:]]
+    for name, given, used in (
+        ("weight_bits", recipe.weight_bits > 1, any(binary)),
+        ("activation_bits", recipe.activation_bits > 1, any(taken)),
+        ("scale_inputs", recipe.scale_inputs, any(layer.scale_inputs for layer in layers)),
+    ):
+        if given and not used:
+            raise InputError(f"{name} has no layer to act on: all weights are real or take real numbers")
 
 
 @dataclass(slots=True)
@@ -60,7 +74,9 @@ class _Builder:
         """A convolution; the last before blocks or an average gives a real stream, one of real weights too."""
         columns, first = self.recipe.scaled(c.channels), number == 1
         real = first and self.recipe.first == "real"
-        stream = real or (number == len(self.recipe.convolution) and bool(self.recipe.block))
+        stream = real or (
+            number == len(self.recipe.convolution) and (bool(self.recipe.block) or self.recipe.global_average)
+        )
         padding = c.padding, c.padding
         pad_value = 0 if first else c.pad_value
         try:

@@ -26,7 +26,7 @@ from cosim.training.convolutional import BinaryConv2d
 from cosim.training.described import binary_network
 from cosim.training.graph import Graph, GraphLayer
 from cosim.training.real import AffineNorm2d, GlobalAverage, RealConv2d, RealLinear, input_scales
-from cosim.training.recipe import Block, Convolution, TrainingRecipe
+from cosim.training.recipe import Block, Convolution, TrainingRecipe, check_recipe
 
 
 def images_of(shape: tuple[int, ...], count: int = 5) -> np.ndarray:
@@ -173,6 +173,7 @@ def recipe_of(**changes: object) -> TrainingRecipe:
 )
 def test_recipes_give_networks_that_pack_bit_for_bit(changes: dict) -> None:
     recipe = recipe_of(**changes)
+    assert check_recipe(recipe) == recipe
     module = binary_network(recipe, (12, 12), 10)
     assert isinstance(module, Graph)
     pixels = pixels_of(images_of((12, 12), 9), (12, 12))
@@ -195,11 +196,36 @@ def test_recipes_give_networks_that_pack_bit_for_bit(changes: dict) -> None:
         ({"global_average": True, "convolution": (Convolution(4, pool=2),)}, "a layer has one pooling"),
         ({"hidden": ()}, "hidden needs at least 1 entries"),
         ({"scale_inputs": True, "activation_bits": 2}, "scale_inputs is for activations of one bit"),
+        (
+            {"activation_bits": 2, "convolution": (Convolution(4, pool=2, pool_kind="average", pool_of="outputs"),)},
+            "outputs of several bits have max pooling",
+        ),
     ],
 )
 def test_parts_of_a_recipe_that_do_not_fit_are_refused(changes: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
         recipe_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"weight_bits": 2, "first": "real", "last": "real"}, "weight_bits has no layer to act on"),
+        ({"activation_bits": 2}, "activation_bits has no layer to act on"),
+        ({"scale_inputs": True}, "scale_inputs has no layer to act on"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(changes: dict, said: str) -> None:
+    """A convolution, its average and real logits: one layer takes the pixels, the other real numbers."""
+    about = {"convolution": (Convolution(4),), "global_average": True, "hidden": (), "last": "real"} | changes
+    with pytest.raises(InputError, match=said):
+        binary_network(recipe_of(**about), (12, 12), 10)
+
+
+def test_what_cannot_be_packed_is_refused_before_training(images: Images, tmp_path: Path) -> None:
+    recipe = recipe_of(weight_bits=7, hidden=(5,), batch=16)
+    with pytest.raises(InputError, match="module dense1: sums must stay within"):
+        next(train(recipe, out=tmp_path, images=images))
 
 
 class Averaging(nn.Module):
@@ -302,3 +328,8 @@ def test_layers_whose_inputs_cannot_be_scaled_are_refused() -> None:
     scaled = GraphLayer("b", BinaryLinear(torch.ones(2, 2)), affine=affine, scale_inputs=True)
     with pytest.raises(InputError, match="layer b: scale_inputs needs a layer before it with a real output"):
         Graph([GraphLayer("a", weights, norm=nn.BatchNorm1d(2)), scaled])
+
+
+def test_an_average_of_no_pooling_is_refused() -> None:
+    with pytest.raises(InputError, match=r'pool_kind = "average" of a \[\[convolution\]\] without a pool'):
+        Convolution(4, pool_kind="average")
