@@ -154,7 +154,8 @@ class Builder:
         weights = self.rng.normal(0, 1, (columns, inputs)) * 2.0 ** self.rng.integers(-20, 2, inputs)
         if inputs > 2:
             first, second = self.rng.choice(inputs, 2, replace=False)
-            weights[:, first], weights[:, second] = 2.0**44, -(2.0**44) * self.rng.choice([-1, 1], columns)
+            weights *= 2.0**-44  # The large ones are 1, so that no number grows from layer to layer.
+            weights[:, first], weights[:, second] = 1.0, self.rng.choice([-1.0, 1.0], columns)
         return weights.astype("f4")
 
     def _real_kind(self, pad_value: int, source: str = "") -> str:
