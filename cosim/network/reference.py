@@ -60,28 +60,13 @@ def trace(
     numbers = np.arange(first_image, first_image + len(images), dtype=np.uint64)
     traces: list[LayerTrace] = []
     for position, layer in enumerate(network.layers):
-        values = layer_inputs(network, position, images, traces)
-        window = network.window(position)
-        planes = bit_planes(values, layer)
-        by_bit, weights = [patches(each, window) for each in planes], window_weights(layer, layer.weights, window)
-        seen = added_up(by_bit)
-        if layer.real_weights is not None:
-            flat = seen if isinstance(layer, ConvLayer) else added_up(planes).reshape(len(images), 1, -1)
-            sums, fraction_bits = real_sums(flat, layer.real_weights), 0
-        else:
-            sums, fraction_bits = exact_sums(seen, weights * factors(layer)), 0
+        window, planes = network.window(position), bit_planes(layer_inputs(network, position, images, traces), layer)
+        sums, fraction_bits = digital_sums(layer, planes, window), 0
         if layer.reads_circuit and mode != "ideal":
-            by_n_active, keys = (readouts or {})[layer.name], image_keys(seed, position, numbers)
-            signs = window_weights(layer, layer.signs, window)
-            supports, mapping = 1 if layer.support is None else layer.support.value.T, mappings[layer.name]
-            read: list[Int64[np.ndarray, "image position column"]] = []
-            for bit, each in enumerate(by_bit):
-                drawn = later_keys(keys, bit * window.positions * mapping.arrays)
-                arrays = read_arrays(each, signs, mapping, by_n_active, mode, drawn)
-                columns = (arrays * supports).sum(axis=3)
-                read.append(added_up(np.split(columns, layer.weight_bits, axis=2)))
-            sums = added_up(read)
-            fraction_bits = by_n_active[mappings[layer.name].kinds[0]].fraction_bits
+            mapping, by_n_active = mappings[layer.name], (readouts or {})[layer.name]
+            keys = image_keys(seed, position, numbers)
+            sums = read_sums(layer, [patches(each, window) for each in planes], mapping, by_n_active, mode, keys)
+            fraction_bits = by_n_active[mapping.kinds[0]].fraction_bits
         fraction_bits += 0 if layer.support is None else layer.support.fraction_bits
         if layer.scale_inputs:
             reals = traces[network.source(position)].reals
@@ -97,14 +82,45 @@ def trace(
     return logits(traces[-1], network.layers[-1]), tuple(traces)
 
 
+def digital_sums(
+    layer: DenseLayer, planes: list[Shaped[np.ndarray, "image channel height width"]], window: Window
+) -> Shaped[np.ndarray, "image position column"]:
+    """The exact sums, or those with real weights."""
+    if layer.real_weights is None:
+        weights = window_weights(layer, layer.weights, window) * factors(layer)
+        return exact_sums(patches(added_up(planes), window, 2 ** len(planes) - 1), weights)
+    if isinstance(layer, ConvLayer):
+        return real_sums(patches(added_up(planes), window, 2 ** len(planes) - 1), layer.real_weights)
+    return real_sums(added_up(planes).reshape(len(planes[0]), 1, -1), layer.real_weights)
+
+
+def read_sums(
+    layer: DenseLayer,
+    planes: list[Int64[np.ndarray, "image position input"]],
+    mapping: Mapping,
+    by_n_active: ByRows[int, Readout],
+    mode: str,
+    keys: UInt64[np.ndarray, " image"],
+) -> Int64[np.ndarray, "image position output"]:
+    """What the readouts say, every bit of the inputs with every bit of the weights, added with what they are worth."""
+    signs = window_weights(layer, layer.signs, mapping.window)
+    supports = 1 if layer.support is None else layer.support.value.T
+    read: list[Int64[np.ndarray, "image position output"]] = []
+    for bit, plane in enumerate(planes):
+        drawn = later_keys(keys, bit * mapping.window.positions * mapping.arrays)
+        arrays = read_arrays(plane, signs, mapping, by_n_active, mode, drawn)
+        read.append(added_up(np.split((arrays * supports).sum(axis=3), layer.weight_bits, axis=2)))
+    return added_up(read)
+
+
 def patches(
-    values: Shaped[np.ndarray, "image channel height width"], window: Window
+    values: Shaped[np.ndarray, "image channel height width"], window: Window, most: int = 1
 ) -> Shaped[np.ndarray, "image position input"]:
-    """The inputs of every position, kernel position first; padding holds the window's pad value."""
+    """The inputs of every position, kernel position first; padding holds the window's pad value times the most."""
     (down, right), (tall, wide) = window.padding, window.kernel
     border = [(0, 0), (0, 0), (down, down), (right, right)]
     values = values if values.dtype == np.float32 else values.astype(np.int64)
-    padded = np.pad(values, border, constant_values=values.dtype.type(window.pad_value))
+    padded = np.pad(values, border, constant_values=values.dtype.type(window.pad_value * most))
     found: list[Shaped[np.ndarray, "image input"]] = []
     for y in range(0, window.out_size[0] * window.stride[0], window.stride[0]):
         for x in range(0, window.out_size[1] * window.stride[1], window.stride[1]):

@@ -57,7 +57,7 @@ class GraphLayer(nn.Module):
         """Keep them.
 
         Raises:
-            InputError: Neither or both of norm and affine, or a shortcut or hard tanh of an output that is not real.
+            InputError: Neither or both of norm and affine, or options that do not fit each other.
         """
         super().__init__()
         self.name, self.weights, self.norm, self.affine, self.pool = name, weights, norm, affine, pool
@@ -68,17 +68,10 @@ class GraphLayer(nn.Module):
         if isinstance(weights, BinaryConv2d | RealConv2d):
             weights.input_bits = 1 if input == "real" else activation_bits
         self.real = isinstance(norm, AffineNorm1d | AffineNorm2d)
-        if (norm is None) == (affine is None):
-            raise InputError("a layer needs a batch norm, or a scale and offset", place=f"layer {name}")
-        if (shortcut or hard_tanh) and not self.real:
-            raise InputError("a shortcut or a hard tanh needs a real output, an AffineNorm", place=f"layer {name}")
-        averages = pool_of == "outputs" and isinstance(pool, nn.AvgPool2d | GlobalAverage)
-        if output_bits > 1 and averages and not self.real:
-            raise InputError("outputs of several bits have max pooling", place=f"layer {name}")
-        signs = isinstance(weights, BinaryLinear | BinaryConv2d) and input == "binary" and activation_bits == 1
-        if scale_inputs and not (signs and (self.real or affine is not None)):
-            text = "scale_inputs is for binary weights on signs, with an AffineNorm or a last scale and offset"
-            raise InputError(text, place=f"layer {name}")
+        try:
+            self._check()
+        except InputError as error:
+            raise InputError(error.message, place=f"layer {name}", hint=error.hint) from None
 
     @property
     def gives_reals(self) -> bool:
@@ -114,6 +107,19 @@ class GraphLayer(nn.Module):
         elif self.hard_tanh:
             outputs = nn.functional.hardtanh(outputs)
         return self.pool(outputs) if self.pool is not None and self.pool_of == "outputs" else outputs
+
+    def _check(self) -> None:
+        if (self.norm is None) == (self.affine is None):
+            raise InputError("a layer needs a batch norm, or a scale and offset")
+        if (self.shortcut or self.hard_tanh) and not self.real:
+            raise InputError("a shortcut or a hard tanh needs a real output, an AffineNorm")
+        if self.output_bits > 1 and self.gives_reals and not self.real:
+            raise InputError("outputs of several bits have max pooling")
+        signs = isinstance(self.weights, BinaryLinear | BinaryConv2d) and self.input == "binary"
+        if self.scale_inputs and not (signs and self.activation_bits == 1 and (self.real or self.affine is not None)):
+            raise InputError(
+                "scale_inputs is for binary weights on signs, with an AffineNorm or a last scale and offset"
+            )
 
     def _scales(self, before: Float[Tensor, "image ..."]) -> Float[Tensor, "image 1 ..."]:
         """K at every position, (image, 1, row, place), or (image, 1) of a dense layer."""

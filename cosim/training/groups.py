@@ -133,12 +133,6 @@ def _group(modules: Sequence[tuple[str, nn.Module]], bits: int) -> tuple[Group, 
     assert affine is None or isinstance(affine, ClassAffine)
     pool = before or tail.pool
     assert pool is None or isinstance(pool, Pooling)
-    if isinstance(weights, RealLinear | RealConv2d) and norm is not None and not gives_reals(norm):
-        raise InputError(
-            "a layer of real weights needs an AffineNorm in the place of a BatchNorm", place=f"module {name}"
-        )
-    if not bits and not isinstance(weights, RealLinear | RealConv2d):
-        raise InputError("binary weights take signs: a Sign must stand before them", place=f"module {name}")
     group = Group(
         name,
         weights,
@@ -151,11 +145,20 @@ def _group(modules: Sequence[tuple[str, nn.Module]], bits: int) -> tuple[Group, 
         activation_bits=max(1, bits),
         output_bits=tail.own,
     )
-    if isinstance(weights, BinaryConv2d | RealConv2d) and weights.input_bits != group.activation_bits:
-        raise InputError(
-            f"input_bits is {weights.input_bits}, but {group.activation_bits} come", place=f"module {name}"
-        )
+    _check_fit(group)
     return group, reader.at + 1, tail.bits
+
+
+def _check_fit(group: Group) -> None:
+    """Refuse weights whose batch norm or inputs are of another kind."""
+    weights, place = group.weights, f"module {group.name}"
+    real = isinstance(weights, RealLinear | RealConv2d)
+    if real and group.norm is not None and not gives_reals(group.norm):
+        raise InputError("a layer of real weights needs an AffineNorm in the place of a BatchNorm", place=place)
+    if group.input == "real" and not real:
+        raise InputError("binary weights take signs: a Sign must stand before them", place=place)
+    if isinstance(weights, BinaryConv2d | RealConv2d) and weights.input_bits != group.activation_bits:
+        raise InputError(f"input_bits is {weights.input_bits}, but {group.activation_bits} come", place=place)
 
 
 @dataclass(slots=True)

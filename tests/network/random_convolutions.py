@@ -119,6 +119,7 @@ class Builder:
         kind = self._kind(0)
         about["activation_bits"] = self._activation_bits(kind)
         about["scale_inputs"] = self._scales(kind, output, about["activation_bits"])
+        about["digital"] |= self._too_many(inputs, about)
         self.layers.append(DenseLayer(name, kind, inputs, packed, output, **about))
         self.shape = (columns, 1, 1)
 
@@ -137,8 +138,17 @@ class Builder:
         about["scale_inputs"] = self._scales(kind, output, about["activation_bits"], source)
         about["digital"] = kind != "pixels" and bool(self.rng.random() < 0.3)
         about["support"] = self._support(window.in_features, columns) if bits == 1 and kind != "pixels" else None
+        averages = pool is not None and (pool.of, pool.kind) == ("sums", "average")
+        about["digital"] |= kind != "pixels" and self._too_many(window.in_features, about, pool.taps if averages else 1)
         self.layers.append(ConvLayer(name, kind, window.in_features, packed, output, **about))
         self.shape = self.layers[-1].out_shape
+
+    def _too_many(self, inputs: int, about: dict, taps: int = 1) -> bool:
+        """Whether sums could leave 32 bits in sub-arrays of seven rows or in blocks; such layers are digital."""
+        arrays, largest = 2 * inputs // 7 + 16, 2 ** (about["weight_bits"] - 1)
+        if about["support"] is not None:
+            arrays, largest = -(-inputs // self.blocks), 8
+        return arrays * largest * (2 ** about["activation_bits"] - 1) * taps > 2**15
 
     def _add_real(self, window: Window, columns: int, output: Residual, pool: Pool | None, source: str) -> None:
         kind = self._real_kind(window.pad_value, source)
