@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from cosim.errors import InputError
+from cosim.network.mapping import Order
+from cosim.surrogate.model import Surrogate
 from cosim.training.chain import Call, chain_of, unused_modules
 from cosim.training.layer_building import Builder
+from cosim.training.reader import ReadMode
+from cosim.training.simulation import simulated
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,13 @@ def list_convertible(
 
 
 def convert(
-    model: nn.Module, surrogate: object | None = None, exclude: Sequence[str] = (), *, pixel_scale: float = 1.0
+    model: nn.Module,
+    surrogate: Surrogate | None = None,
+    exclude: Sequence[str] = (),
+    *,
+    pixel_scale: float = 1.0,
+    mode: ReadMode | None = None,
+    order: Order | None = None,
 ) -> nn.Sequential:
     """The model as binary layers in eval mode; the model itself is not changed.
 
@@ -65,33 +74,38 @@ def convert(
     and offset, which trains through straight-through gradients and which `export` packs. It takes pixels 0..255.
     Biases and factors of a column join the batch norm after it (exact up to float32 rounding of its values).
 
+    With a surrogate, layers that `list_convertible` says are read from the array read every partial sum through it,
+    forwards and in training; `calibrate(model, training_images)` makes the levels, and must come first. Then see
+    `set_mode`, `seed_reads` and `sample_die`. `export` packs it all the same.
+
     Args:
         model: nn.Sequential, or a module whose forward calls modules one after the other: nn.Linear, nn.Conv2d and
             subclasses that binarize in their forward, batch norm, modules that give signs, nn.Hardtanh, nn.Tanh,
             nn.MaxPool2d, nn.Flatten, nn.Dropout.
-        surrogate: Only None: reads are simulated once the result is packed.
+        surrogate: What partial sums are read through; None for exact sums. Its rows are those of the sub-arrays.
         exclude: Paths of modules, or of modules that hold them, to keep in floating point; `export` refuses those.
         pixel_scale: What the model's own input is of a pixel 0..255: 1 / 255 after torchvision's ToTensor. An input
             that is shifted too (normalized) has no conversion where it is padded.
+        mode: How partial sums are read, see `set_mode`: iid by default. Only with a surrogate.
+        order: How convolutions lie in rows, "flat" (the default) or "positions"; only with a surrogate. The evaluation
+            of packed networks by `cosim.evaluate` is of order flat.
 
     Raises:
         InputError: A module that cannot be simulated, with its path as the place; `list_convertible` lists all.
     """
-    if surrogate is not None:
-        raise InputError(
-            "convert does not read through a surrogate inside torch",
-            hint="convert(model), export, cosim.calibrate and cosim.evaluate read the packed network through it",
-        )
+    if surrogate is None and (mode is not None or order is not None):
+        raise InputError("a mode or a row order is for layers that read through a surrogate", hint="give the surrogate")
     lines, built = _converted(model, exclude, pixel_scale)
     for line in lines:
         if line.action == "refused":
             raise InputError(line.says, place=f"module {line.module or type(model).__name__} ({line.kind})")
-    return nn.Sequential(built).eval()
+    if surrogate is None:
+        return nn.Sequential(built.modules).eval()
+    parts = built.modules, built.reads, built.norms
+    return simulated(*parts, surrogate, mode=mode or "iid", order=order or "flat").eval()
 
 
-def _converted(
-    model: nn.Module, exclude: Sequence[str], pixel_scale: float
-) -> tuple[tuple[Conversion, ...], OrderedDict[str, nn.Module]]:
+def _converted(model: nn.Module, exclude: Sequence[str], pixel_scale: float) -> tuple[tuple[Conversion, ...], Builder]:
     if not (math.isfinite(pixel_scale) and pixel_scale > 0):
         raise InputError(f"pixel_scale must be positive, got {pixel_scale}")
     model = copy.deepcopy(model).cpu().eval()
@@ -114,7 +128,7 @@ def _converted(
             Conversion(name, "not called", "left out", "the forward does not use it")
             for name in unused_modules(model, calls)
         ]
-    return tuple(lines), builder.modules
+    return tuple(lines), builder
 
 
 def _line(builder: Builder, call: Call, after: Sequence[Call], exclude: Sequence[str]) -> Conversion:

@@ -16,6 +16,7 @@ from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.packed import Norm, norm_arrays, pair
 from cosim.training.probing import binarizes_inputs, column_scales, sign_at_zero
+from cosim.training.simulated import plain
 
 Weighted = nn.Linear | nn.Conv2d | BinaryLinear | BinaryConv2d
 
@@ -48,6 +49,10 @@ class Builder:
         flat: Whether it gives columns and no map; None where that is not known.
         seen: Weighted modules that have been called.
         pooled: Whether the layer has its pooling.
+        flattened: Channels of the map that was flattened last, None where that is not known or there was none.
+        reads: Layers that are read from arrays, with `flattened` as it was at each.
+        norms: Batch norms of their sums.
+        reading: Whether the pending weights are of such a layer.
     """
 
     pixel_scale: float = 1.0
@@ -59,6 +64,10 @@ class Builder:
     flat: bool | None = None
     seen: set[int] = field(default_factory=set[int])
     pooled: bool = False
+    flattened: int | None = None
+    reads: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
+    norms: list[str] = field(default_factory=list[str])
+    reading: bool = False
 
     def keep(self, name: str, module: nn.Module) -> str:
         """Keep a module in floating point, and say so."""
@@ -131,7 +140,11 @@ class Builder:
         if self.values == "pixels":
             scale = scale * self.pixel_scale
         twin = _binary(module)
-        self._put(name, twin)
+        put = self._put(name, twin)
+        self.reading = self.values == "signs"
+        if self.reading:
+            self.reads[put] = self.flattened
+        self.flattened = None
         bias = getattr(module, "bias", None)
         bias = torch.zeros(len(weight)) if bias is None else bias.detach().float().clone()
         conv = isinstance(twin, BinaryConv2d)
@@ -175,7 +188,7 @@ class Builder:
             if not bool(torch.isfinite(values).all()):
                 raise InputError(f"its {what} has values that are not finite")
         merged = _merged(module, pending)
-        self._put(name, merged)
+        self._put_norm(name, merged)
         self.norm, self.values = merged, "reals"
         joined = bool((pending.bias != 0).any()) or bool((pending.scale != 1).any())
         return "simulated", "a threshold a column" + (f"; takes up bias and factor of {pending.name}" if joined else "")
@@ -219,6 +232,7 @@ class Builder:
         if self.values not in ("pixels", "signs", "float"):
             raise InputError(_NEEDS_SIGNS)
         self._put(name, nn.Flatten())
+        self.flattened = self.flattened if self.flat else self.channels
         self.channels, self.flat = (self.channels if self.flat else None), True
         return "kept", "no arithmetic"
 
@@ -242,20 +256,27 @@ class Builder:
             return
         plain = (nn.BatchNorm2d if pending.conv else nn.BatchNorm1d)(pending.columns, eps=0.0)
         self.norm = _merged(plain, pending)
-        self._put(f"{pending.name}_norm", self.norm)
+        self._put_norm(f"{pending.name}_norm", self.norm)
         self.values = "reals"
+
+    def _put_norm(self, name: str, norm: Norm) -> None:
+        put = self._put(name, norm)
+        if self.reading:
+            self.norms.append(put)
 
     def _put_sign(self, name: str) -> None:
         self._ensure_norm()
         self._put(name, Sign())
         self.pending, self.norm, self.values = None, None, "signs"
 
-    def _put(self, name: str, module: nn.Module) -> None:
+    def _put(self, name: str, module: nn.Module) -> str:
+        """Add a module; the name that it has got."""
         name = name.replace(".", "_")
         number, own = 2, name
         while name in self.modules:  # A module without weights may be called twice.
             name, number = f"{own}_{number}", number + 1
         self.modules[name] = module
+        return name
 
 
 def _scale(module: Weighted) -> tuple[str, Float[Tensor, " column"]]:
@@ -279,7 +300,7 @@ def _scale(module: Weighted) -> tuple[str, Float[Tensor, " column"]]:
 def _binary(module: Weighted) -> BinaryLinear | BinaryConv2d:
     """The same layer with latent weights."""
     if isinstance(module, BinaryLinear | BinaryConv2d):
-        return copy.deepcopy(module)
+        return plain(module)
     weight = module.weight.detach().float().clamp(-1.0, 1.0)
     if isinstance(module, nn.Linear):
         return BinaryLinear(weight)
@@ -307,7 +328,8 @@ def _padding(module: nn.Conv2d) -> tuple[int, int]:
 
 def _merged(norm: Norm, pending: Pending) -> Norm:
     """A batch norm of the bare sums that equals `norm` of the sums times a factor plus a bias."""
-    merged = type(norm)(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+    kind = nn.BatchNorm2d if isinstance(norm, nn.BatchNorm2d) else nn.BatchNorm1d
+    merged = kind(norm.num_features, eps=norm.eps, momentum=norm.momentum)
     merged.load_state_dict(norm.state_dict(), strict=False)
     assert norm.running_mean is not None
     assert merged.running_mean is not None
