@@ -159,6 +159,7 @@ def test_comparators_are_independent_and_layers_have_their_own() -> None:
         sample_die(simulated, seed)
         both = (simulated.conv2.reader.frozen, simulated.dense3.reader.frozen)
         dies.append(np.concatenate([each.flatten().numpy() for each in both])[::3])
+        assert not torch.equal(both[0].flatten()[:99], both[1].flatten()[:99])
     draws = np.array(dies)
     assert np.abs(draws.std(axis=0) - 1).max() < 6 / np.sqrt(2 * 400)
     correlation = np.corrcoef(draws.T)[np.triu_indices(draws.shape[1], 1)]

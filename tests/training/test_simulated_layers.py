@@ -20,6 +20,7 @@ from cosim.network.sensing import readouts_of
 from cosim.network.window import Window
 from cosim.resources import find
 from cosim.training import calibrate, convert, export, seed_reads, set_mode
+from cosim.training.read_noise import ReadNoise
 from cosim.training.simulated import patches
 
 FALSE_ALARM = 1e-6
@@ -61,6 +62,29 @@ def test_every_option_of_a_calibration_changes_what_is_read() -> None:
     assert len({each.tobytes() for each in found.values()}) == 12 - 3 - 2
     assert np.array_equal(found["none nominal"], found["mlsa nominal"])
     assert np.array_equal(found["none nominal"], found["sensing nominal"])
+
+
+def test_sums_on_the_zero_of_a_batch_norm_are_decided_alike() -> None:
+    """Means moved to sums that occur: there torch's own float32 arithmetic gives 0, or a number on either side."""
+    model, image_shape = small_cnn()
+    simulated, _, pixels, _ = packed_twin(model, image_shape, rows=24, images=30)
+    set_mode(simulated, "nominal")
+    kept: list[torch.Tensor] = []
+    simulated.conv2.register_forward_hook(lambda _, __, output: kept.append(output))
+    with torch.no_grad():
+        simulated(pixels_of(pixels, image_shape))
+        model.norm2.running_mean.copy_(kept[0][0, :, 2, 3])
+        model.norm2.weight.copy_(torch.linspace(-3, 3, 11))
+        model.norm2.bias.zero_()
+    assert (model.norm2.running_mean != model.norm2.running_mean.round()).sum() > 5
+    simulated, network, pixels, readouts = packed_twin(model, image_shape, rows=24, images=30)
+    set_mode(simulated, "nominal")
+    signs: list[torch.Tensor] = []
+    simulated.sign2.register_forward_hook(lambda _, __, output: signs.append(output))
+    with torch.no_grad():
+        simulated(pixels_of(pixels, image_shape))
+    packed = trace(network, pixels, mode="nominal", readouts=readouts, rows=24)
+    assert np.array_equal(signs[0].numpy(), packed[1].signs)
 
 
 def test_the_row_order_is_that_of_the_packed_network() -> None:
@@ -183,7 +207,11 @@ def test_the_gradient_is_that_of_the_exact_sum(kernel: int, device: str) -> None
     gradients: list[tuple[torch.Tensor, ...]] = []
     for mode in ("ideal", "nominal", "iid"):
         set_mode(layer, mode)
+        seed_reads(layer, 0)
         output = layer(x)
+        seed_reads(layer, 0)
+        with torch.no_grad():
+            assert torch.equal(layer(x), output)
         up = torch.linspace(-1, 1, output.numel(), device=device).view(output.shape)
         gradients.append(torch.autograd.grad((output * up).sum(), (x, layer.weight)))
     for each in gradients[1:]:
@@ -196,6 +224,7 @@ def test_the_seed_of_the_read_noise_is_its_own() -> None:
     calibrate(layer, x, sensing="single_ended")
     seed_reads(layer, 4)
     state = torch.get_rng_state()
+    assert ReadNoise(4, 0).on(x.device).initial_seed() != ReadNoise(4, 1).on(x.device).initial_seed()
     with torch.no_grad():
         first, second = layer(x), layer(x)
         seed_reads(layer, 4)

@@ -19,7 +19,7 @@ from cosim.network.inference import forward
 from cosim.training import calibrate, convert, export, list_convertible, sample_die, seed_reads, set_mode
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.simulated import SimulatedConv2d, SimulatedLinear
-from cosim.training.sum_norm import SumNorm1d
+from cosim.training.sum_norm import SumNorm1d, SumNorm2d
 
 
 def simulated_cnn(mode: str = "iid", *, calibration: bool = True, rows: int = 24) -> tuple[nn.Sequential, torch.Tensor]:
@@ -138,7 +138,7 @@ def test_only_layers_that_are_read_are_simulated() -> None:
     simulated = convert(model, surrogate_of())
     kinds = {name: type(each) for name, each in simulated.named_children()}
     assert [name for name, kind in kinds.items() if kind in (SimulatedConv2d, SimulatedLinear)] == ["conv2", "dense3"]
-    assert kinds["norm1"] is nn.BatchNorm2d
+    assert (kinds["norm1"], kinds["norm2"]) == (nn.BatchNorm2d, SumNorm2d)
     assert [line.module for line in list_convertible(model) if "read from the array" in line.says] == [
         "conv2",
         "dense3",
