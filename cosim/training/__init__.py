@@ -3,9 +3,10 @@
 `train(recipe, out=folder)` trains and yields progress, `to_torch(network)` rebuilds the digital torch network
 from packed bits, `export(module, ...)` packs a trained one, `convert(model)` turns a user's own model into modules
 that can be packed and `list_convertible(model)` says what it will do. `convert(model, surrogate)` reads every partial
-sum through a surrogate inside torch: `calibrate`, `set_mode`, `seed_reads` and `sample_die` go with it. The recipes of
-the shipped networks are in `models/networks/recipes`. Names are loaded on first use, so `import cosim.training` itself
-stays light; it raises `InputError` where torch is missing.
+sum through a surrogate inside torch: `calibrate`, `set_mode`, `seed_reads` and `sample_die` go with it.
+`load_qonnx(path)` reads a binary network of Brevitas or Larq from an ONNX file. The recipes of the shipped networks are
+in `models/networks/recipes`. Names are loaded on first use, so `import cosim.training` itself stays light; it raises
+`InputError` where torch is missing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cosim.training.conversion import Conversion, convert, list_convertible
     from cosim.training.loop import Progress, train
     from cosim.training.packed import export
+    from cosim.training.qonnx import load_qonnx
     from cosim.training.recipe import TrainingRecipe, load_recipe
     from cosim.training.simulation import calibrate, sample_die, seed_reads, set_mode
     from cosim.training.unpacked import to_torch
@@ -32,6 +34,7 @@ __all__ = [
     "convert",
     "export",
     "list_convertible",
+    "load_qonnx",
     "load_recipe",
     "sample_die",
     "seed_reads",
@@ -48,6 +51,7 @@ _HOME = {
     "convert": "conversion",
     "export": "packed",
     "list_convertible": "conversion",
+    "load_qonnx": "qonnx",
     "load_recipe": "recipe",
     "sample_die": "simulation",
     "seed_reads": "simulation",

@@ -15,6 +15,7 @@ from cosim.network.layers import affine_of
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.packed import Norm, norm_arrays, pair
+from cosim.training.pixel_sign import PixelSign
 from cosim.training.probing import binarizes_inputs, column_scales, sign_at_zero
 from cosim.training.simulated import plain
 
@@ -85,6 +86,8 @@ class Builder:
         Raises:
             InputError: It cannot be simulated, or not here.
         """
+        if isinstance(module, PixelSign):
+            return "simulated", self._add_pixel_sign(name, module)
         if isinstance(module, Weighted):
             return "simulated", self._add_weights(name, module)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -123,6 +126,13 @@ class Builder:
             scale, offset
         )
         return ""
+
+    def _add_pixel_sign(self, name: str, module: PixelSign) -> str:
+        if self.values != "pixels" or self.modules or self.pixel_scale != 1.0:
+            raise InputError("it must be the first module and take the pixels as they are, pixel_scale 1")
+        self._put(name, copy.deepcopy(module))
+        self.values = "signs"
+        return f"pixels from {int(module.threshold)} on are +1, so that the first layer is read as well"
 
     def _add_weights(self, name: str, module: Weighted) -> str:
         if id(module) in self.seen:

@@ -16,6 +16,7 @@ from cosim.network.packing import pack_bits
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.fold import fold
+from cosim.training.pixel_sign import without_pixel_sign
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 Weights = BinaryLinear | BinaryConv2d
@@ -61,7 +62,7 @@ def export(
         module: (BinaryLinear, BatchNorm1d, Sign) or (BinaryConv2d, BatchNorm2d, Sign) for every layer but the last,
             with a MaxPool2d before the norm or next to the sign of a convolution; then (BinaryLinear, ClassAffine).
             nn.Flatten may stand before a dense layer, nn.Hardtanh or nn.Tanh before a sign, nn.Dropout anywhere. The
-            first layer takes 8-bit pixels, the others +-1.
+            first layer takes 8-bit pixels, or +-1 after a PixelSign, the others +-1.
         name: Name of the network.
         image_shape: Rows, columns and, for colours, channels of an image.
         provenance: Where the network comes from, kept with it.
@@ -70,18 +71,19 @@ def export(
         InputError: The modules are others or in another order, a parameter is not finite, or shapes do not fit.
     """
     layers: list[DenseLayer] = []
+    module, threshold = without_pixel_sign(module)
     height, width, channels = (*image_shape, 1, 1)[:3]
     shape = (channels, height, width)
     for group in groups(module):
         try:
-            layers.append(_layer(group, shape, _layer_name(group, layers), first=not layers))
+            layers.append(_layer(group, shape, _layer_name(group, layers), first=not layers and threshold is None))
         except InputError as error:
             place = error.place or f"module {group.name}"
             raise InputError(error.message, place=place, hint=error.hint) from error
         shape = layers[-1].out_shape
     if not layers or not isinstance(layers[-1].output, Affine):
         raise InputError(_EXPECTED)
-    return Network(name, tuple(layers), layers[-1].out_features, image_shape, dict(provenance or {}))
+    return Network(name, tuple(layers), layers[-1].out_features, image_shape, dict(provenance or {}), threshold)
 
 
 def groups(module: nn.Sequential) -> list[Group]:

@@ -16,6 +16,7 @@ from cosim.network.layers import Affine, BatchNorm, ConvLayer, DenseLayer, Netwo
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.packed import Norm
+from cosim.training.pixel_sign import PixelSign
 
 _OPTIONS = {"window", "pool", "digital"}  # Others change what a layer computes; digital says only where.
 
@@ -28,12 +29,12 @@ def to_torch(network: Network) -> nn.Sequential:
     (dense1, norm1, sign1, ...) where the layers are, so it can be trained on.
 
     Raises:
-        InputError: The network has an option that these modules cannot have (a shortcut, weights of several bits,
-            a threshold on pixels), or a hidden layer was stored without its batch norm.
+        InputError: The network has an option that these modules cannot have (a shortcut, weights of several bits),
+            or a hidden layer was stored without its batch norm.
     """
-    if network.pixel_threshold is not None:
-        raise InputError("a threshold on pixels has no torch module", place=network.name)
     modules: OrderedDict[str, nn.Module] = OrderedDict()
+    if network.pixel_threshold is not None:
+        modules["pixels"] = PixelSign(network.pixel_threshold)
     convolutions = sum(isinstance(layer, ConvLayer) for layer in network.layers)
     for index, layer in enumerate(network.layers):
         conv = isinstance(layer, ConvLayer)
