@@ -86,12 +86,12 @@ def codes_of(
         line: Which of their lines a read meets: the table of its position, or its entry.
         direction: +1 where the voltage rises with the partial sum, else -1.
     """
-    codes = torch.zeros(voltage_v.shape, dtype=torch.int64, device=voltage_v.device)
+    codes = torch.zeros(voltage_v.shape, dtype=torch.int16, device=voltage_v.device)  # Short ones add faster.
     columns = torch.arange(len(voltage_v), device=voltage_v.device)[:, None, None]
     for each in thresholds:
         limit_v = each[line].T[:, None] if line.ndim == 1 else each[line, columns]
         codes += voltage_v > limit_v if direction > 0 else voltage_v < limit_v
-    return codes
+    return codes.long()
 
 
 def _place(z: Shaped[Tensor, "*any"]) -> tuple[Int64[Tensor, "*any"], Float32[Tensor, "*any"]]:

@@ -24,7 +24,7 @@ from cosim.training.read_state import TABLES, check_state, empty_state
 ReadMode = Literal["ideal", "nominal", "iid", "frozen_offsets"]
 READ_MODES: tuple[ReadMode, ...] = get_args(ReadMode)
 
-_CHUNK = 2**25  # Inputs of positions that are laid out at once, at most: 128 MiB.
+_CHUNK = 2**23  # Inputs of positions that are laid out at once, at most: 32 MiB.
 _NOISY = ("iid", "frozen_offsets")
 
 

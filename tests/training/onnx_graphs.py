@@ -130,6 +130,16 @@ def larq(seed: int = 0) -> ModelProto:
     return g.model(g.add("Softmax", x))
 
 
+def pooled(seed: int = 0, *, factor: float = 0.5) -> ModelProto:
+    """A batch norm before its pooling: some of its factors are negative, so the order counts."""
+    g = Graph([1, 1, 9, 9], seed)
+    x = g.norm(g.add("Conv", "image", g.constant(g.signs(8, 1, 2, 2)), kernel_shape=[2, 2]), 8, 2 * 255.0)
+    x = g.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    x = g.bipolar(g.add("Add", g.add("Mul", x, g.constant(factor)), g.constant(-0.3)))
+    x = g.add("MatMul", g.add("Flatten", x), g.constant(g.signs(8 * 16, 3)))
+    return g.model(x)
+
+
 def one_layer(sign: str, seed: int = 0) -> ModelProto:
     """A dense layer, a sign in one of the forms that exporters use, and a last layer."""
     g = Graph(["n", 20], seed)

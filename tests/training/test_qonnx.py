@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper
-from onnx_graphs import QONNX, Graph, brevitas_convolutions, brevitas_dense, computed, larq, one_layer, save
+from onnx_graphs import QONNX, Graph, brevitas_convolutions, brevitas_dense, computed, larq, one_layer, pooled, save
 from simulated_models import surrogate_of
 
 from cosim.errors import CosimError, InputError, UnsafeError
@@ -26,6 +26,7 @@ FORMS: dict[str, tuple[Callable[[int], ModelProto], tuple[int, ...], float]] = {
     "brevitas convolutions": (brevitas_convolutions, (3, 8, 8), 1 / 256),
     "brevitas, shape": (lambda seed: brevitas_convolutions(seed, flatten="Shape"), (3, 8, 8), 1 / 256),
     "brevitas, flatten": (lambda seed: brevitas_convolutions(seed, flatten="Flatten"), (3, 8, 8), 1 / 256),
+    "pooled": (pooled, (1, 9, 9), 1.0),
     "larq": (larq, (12, 12, 1), 1.0),
 }
 SIGNS = ("Where", "Less", "turned", "Cast", "Clip", "MinMax", "Tanh", "threshold")
@@ -175,6 +176,7 @@ REFUSED: dict[str, Callable[[], ModelProto]] = {
     r"node sqrt1 \(Sqrt\): it gives values that are not finite": lambda: _first(
         lambda g, x: g.add("Sqrt", g.add("Neg", x))
     ),
+    r"node mul3 \(Mul\): a factor after a pooling turns its numbers round": lambda: pooled(factor=-1.0),
     r"output: the output must be real numbers of a dense layer": _without_weights,
     r"the input has the shape \(0, 0\): all sizes but the first": _no_shape,
     r"node matmul1 \(MatMul\): a dense first layer takes an image of one channel": _colours,
