@@ -73,10 +73,8 @@ def convert(
     The result is a flat nn.Sequential of BinaryLinear, BinaryConv2d, batch norm, sign, max pooling and a last scale
     and offset, which trains through straight-through gradients and which `export` packs. It takes pixels 0..255.
     Biases and factors of a column join the batch norm after it (exact up to float32 rounding of its values).
-
     With a surrogate, layers that `list_convertible` says are read from the array read every partial sum through it,
-    forwards and in training; `calibrate(model, training_images)` makes the levels, and must come first. Then see
-    `set_mode`, `seed_reads` and `sample_die`. `export` packs it all the same.
+    in training too; `calibrate(model, training_images)` makes the levels, and must come first. `export` packs it still.
 
     Args:
         model: nn.Sequential, or a module whose forward calls modules one after the other: nn.Linear, nn.Conv2d and
@@ -96,13 +94,18 @@ def convert(
     if surrogate is None and (mode is not None or order is not None):
         raise InputError("a mode or a row order is for layers that read through a surrogate", hint="give the surrogate")
     lines, built = _converted(model, exclude, pixel_scale)
-    for line in lines:
-        if line.action == "refused":
-            raise InputError(line.says, place=f"module {line.module or type(model).__name__} ({line.kind})")
+    _refuse(lines, model)
     if surrogate is None:
         return nn.Sequential(built.modules).eval()
     parts = built.modules, built.reads, built.norms
     return simulated(*parts, surrogate, mode=mode or "iid", order=order or "flat").eval()
+
+
+def _refuse(lines: Sequence[Conversion], model: nn.Module) -> None:
+    """Raise for the first module that is refused."""
+    for line in lines:
+        if line.action == "refused":
+            raise InputError(line.says, place=f"module {line.module or type(model).__name__} ({line.kind})")
 
 
 def _converted(model: nn.Module, exclude: Sequence[str], pixel_scale: float) -> tuple[tuple[Conversion, ...], Builder]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,20 +90,11 @@ def calibrate(
         InputError: No simulated layer, none that was reached, no image, or a wrong option.
     """
     layers = _layers(model)
-    surrogate = next(iter(layers.values())).reader.surrogate
-    if any(layer.reader.surrogate is not surrogate for layer in layers.values()):
-        raise InputError("the layers of this model have several surrogates", hint="calibrate the parts one by one")
+    surrogate = _surrogate(layers)
     check_mlsa(mlsa)
     sensing = sensing_of(surrogate, sensing, adc)
-    if not isinstance(training_images, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-        got = type(training_images).__name__
-        raise InputError(f"training images must be a tensor as the model takes them, got {got}")
-    if batch < 1 or not len(training_images):
-        raise InputError(f"{len(training_images)} images in batches of {batch}, expected at least one of each")
-    with _recording(model, layers):
-        for part in training_images.split(batch):
-            model(part)
-        histograms = {name: _histogram(name, layer.reader) for name, layer in layers.items()}
+    _check_images(training_images, batch)
+    histograms = _histograms(model, layers, training_images.split(batch))
     about = {"images": len(training_images)}
     calibration = calibrate_histograms(surrogate, histograms, sensing=sensing, bits=bits, adc=adc, provenance=about)
     readouts = readouts_of(surrogate, calibration, mlsa)
@@ -164,6 +155,21 @@ def sample_die(module: nn.Module, seed: int) -> None:
             layer.reader.sample_offsets(seed)
 
 
+def _surrogate(layers: Mapping[str, Simulated]) -> Surrogate:
+    surrogate = next(iter(layers.values())).reader.surrogate
+    if any(layer.reader.surrogate is not surrogate for layer in layers.values()):
+        raise InputError("the layers of this model have several surrogates", hint="calibrate the parts one by one")
+    return surrogate
+
+
+def _check_images(images: object, batch: int) -> None:
+    if not isinstance(images, Tensor):
+        got = type(images).__name__
+        raise InputError(f"training images must be a tensor as the model takes them, got {got}")
+    if batch < 1 or not len(images):
+        raise InputError(f"{len(images)} images in batches of {batch}, expected at least one of each")
+
+
 def _layer(
     name: str, module: nn.Module, surrogate: Surrogate, channels: int | None, order: Order, number: int, mode: str
 ) -> Simulated:
@@ -202,6 +208,16 @@ def _recording(model: nn.Module, layers: Mapping[str, Simulated]) -> Generator[N
             layer.reader.histogram = None
         for each in training:
             each.training = True
+
+
+def _histograms(
+    model: nn.Module, layers: Mapping[str, Simulated], batches: Iterable[Tensor]
+) -> dict[str, dict[int, np.ndarray]]:
+    """How often each count occurred, by layer and number of active rows."""
+    with _recording(model, layers):
+        for part in batches:
+            model(part)
+        return {name: _histogram(name, layer.reader) for name, layer in layers.items()}
 
 
 def _histogram(name: str, reader: Reader) -> dict[int, np.ndarray]:
