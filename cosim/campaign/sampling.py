@@ -90,7 +90,7 @@ def run_task(task: Task, open_: Open = open_engine, stopped: Stopped = never) ->
 
 def _samples(task: Task, rows: list[Row]) -> Samples:
     failures = {row["sample"]: row.pop("detail") for row in rows if "detail" in row}
-    columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in _dtypes(task.point).items()}
+    columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in column_types(task.point).items()}
     return Samples(task, columns | controls_of(task), failures)
 
 
@@ -127,12 +127,13 @@ def _fast_samples(task: Task, fast: FastColumn) -> Samples:
         "blb_v": np.where(good, lines_v[:, 1], np.nan),
         "flipped": np.where(good, 0, -1),
     }
-    columns = {name: values[name].astype(dtype) for name, dtype in _dtypes(task.point).items()}
+    columns = {name: values[name].astype(dtype) for name, dtype in column_types(task.point).items()}
     columns |= _column_controls(task.point, draws)
     return Samples(task, columns, {int(i): "not_finite: by the fast column" for i in sample[~good]})
 
 
-def _dtypes(point: Point) -> dict[str, type]:
+def column_types(point: Point) -> dict[str, type]:
+    """The columns that a point's samples have beside the controls, one value a sample each."""
     values = {"bl_v": np.float64, "blb_v": np.float64, "flipped": np.int16}
     if isinstance(point, ComparatorPoint):
         values = {"offset_v": np.float64}

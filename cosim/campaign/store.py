@@ -18,7 +18,7 @@ from cosim.campaign.moments import batches_of
 from cosim.campaign.points import ComparatorPoint, Kind
 from cosim.campaign.prepare import Prepared, pairs_of
 from cosim.campaign.recipe import Campaign
-from cosim.campaign.sampling import Samples, Task, controls_of
+from cosim.campaign.sampling import Samples, Task, column_types, controls_of
 from cosim.campaign.stopping import Ending
 from cosim.circuit.amplifier import SenseAmplifier
 from cosim.circuit.capacitor import CapacitorDevice
@@ -108,8 +108,9 @@ class SampleStore:
         expected = np.arange(task.start, task.stop)
         if content.attributes.get("key") != task.key or not np.array_equal(columns.get("sample", ()), expected):
             raise InputError("the shard is of another task", place=str(path))
-        if columns.get("status", np.empty(0)).shape != expected.shape:
-            raise InputError("the shard has no status of each sample", place=str(path))
+        for name in column_types(task.point):
+            if columns.get(name, np.empty(0)).shape != expected.shape:
+                raise InputError(f"the shard has no {name} of each sample", place=str(path))
         if not columns.keys() & set(_CONTROLS):
             columns |= controls_of(task)  # A shard of version 1.0: its draws are what they were.
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,7 +43,12 @@ def cell(
 
     folder = out or Path(name)
     files = write_template(name, from_, folder)
-    show([str(file) for file in files], {"files": [str(file) for file in files]}, json, f"cosim check {folder}")
+    show(
+        [str(file) for file in files],
+        {"files": [str(file) for file in files]},
+        json,
+        f"cosim check {shlex.quote(str(folder))}",
+    )
 
 
 def check(folder: str, *, process: str | None = None, json: Json = False) -> None:
@@ -81,8 +87,8 @@ def _check_cell(folder: str, process: str | None, json: bool) -> None:
     assert used is not None
     reads = _reads(report.cell, used)
     content = _content(report.cell, used, reads) | {"remarks": list(report.remarks)}
-    following = (
-        f"cosim plan {folder}" if Path(folder, "recipe.toml").is_file() else f"cosim plan {folder} --recipe quick"
+    following = f"cosim plan {shlex.quote(str(folder))}" + (
+        "" if Path(folder, "recipe.toml").is_file() else " --recipe quick"
     )
     show(_lines(report, used, reads), content, json, following)
 

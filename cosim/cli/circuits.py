@@ -83,7 +83,7 @@ def characterize(
         *flip_lines(flips),
         *stopping_lines(content["endings"]),
     ]
-    show(lines, content, json, f"cosim fit {out}")
+    show(lines, content, json, f"cosim fit {shlex.quote(str(out))}")
 
 
 def fit(run: Path, *, out: Path | None = None, max_failure_rate: float = 0.01, json: Json = False) -> None:
@@ -256,5 +256,5 @@ def _folder_of(campaign: Campaign, recipe: str | None = None) -> Path:
 
 def _again(verb: str, what: str, recipe: str | None, out: Path) -> str:
     """The command line of the next verb."""
-    asked = f" --recipe {recipe}" if recipe else ""
-    return f"cosim {verb} {what}{asked} --out {out}"
+    words = ["cosim", verb, what, *(["--recipe", recipe] if recipe else []), "--out", str(out)]
+    return shlex.join(words)

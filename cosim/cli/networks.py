@@ -115,7 +115,7 @@ def train(recipe: str, *, out: Path | None = None, json: Json = False) -> None:
         note(f"stopped after {last.epoch} of {last.epochs} epochs")
     content = {"network": str(last.network), "epochs": last.epoch, "seconds": last.seconds}
     lines = [f"{last.network}: {last.epoch} epochs in {last.seconds / 60:.1f} minutes"]
-    show(lines, content, json, f"cosim evaluate {last.network}")
+    show(lines, content, json, f"cosim evaluate {shlex.quote(str(last.network))}")
 
 
 def outcome_lines(outcomes: list[Outcome]) -> list[str]:

@@ -85,24 +85,21 @@ def fit_lines(surrogate: Surrogate) -> list[str]:
     """The held-out figures of lines and comparators as a table, masked points, sigmas, and the fast column's errors."""
     from cosim.surrogate.operating import point_of, records_of
 
+    lines = [*_held_out_lines(surrogate), *_model_lines(surrogate.validation), *_offset_lines(surrogate)]
+    records = records_of(surrogate.provenance)
+    return lines + (_fast_lines([(str(point_of(records[0])), records[0])]) if len(records) == 1 else [])
+
+
+def _held_out_lines(surrogate: Surrogate) -> list[str]:
+    """A row for every view that samples were held out of; an offset has no slope, and thus no error in counts."""
     figures = surrogate.validation
-    header = [
-        "held-out samples",
-        "reads",
-        "mean: mV rms (by chance)",
-        "counts",
-        "sigma: mV rms (by chance)",
-        "counts",
-        "KS p",
-    ]
-    rows: list[list[str]] = []
     views = _VIEWS | {
         f"{sensing}_offset": f"offset, {each.amplifier}" for sensing, each in surrogate.comparators.items()
     }
+    rows: list[list[str]] = []
     for key, label in views.items():
         if f"{key}_reads" not in figures:
             continue
-        # An offset has no slope, and thus no error in counts.
         at = {name: figures.get(f"{key}_{name}", nan) for name in _FIGURES}
         rows.append([
             label,
@@ -113,7 +110,13 @@ def fit_lines(surrogate: Surrogate) -> list[str]:
             _counts(at["sigma_rms_counts"]),
             f"{at['ks_p']:.3f}",
         ])  # fmt: skip
-    lines = table(rows, header)
+    means, sigmas = "mean: mV rms (by chance)", "sigma: mV rms (by chance)"
+    return table(rows, ["held-out samples", "reads", means, "counts", sigmas, "counts", "KS p"])
+
+
+def _model_lines(figures: Mapping[str, float]) -> list[str]:
+    """What the table does not show: masked points, unchecked reads, and errors between counts and operating points."""
+    lines: list[str] = []
     if figures.get("masked_points"):
         lines.append(f"{figures['masked_points']:.0f} points masked: a cell flipped in one of their samples")
     if figures.get("rows_off_unchecked"):
@@ -130,6 +133,12 @@ def fit_lines(surrogate: Surrogate) -> list[str]:
             f"between operating points: mean {at['mean_mv']:.2f} mV rms ({at['mean_counts']:.2f} counts), "
             f"sigma {at['sigma_relative']:.1%}, as found by leaving out {at['points']:.0f} of them"
         )
+    return lines
+
+
+def _offset_lines(surrogate: Surrogate) -> list[str]:
+    """Each comparator's sigma by level, for every common mode that it was measured at."""
+    lines: list[str] = []
     for sensing, model in surrogate.comparators.items():
         for mode_v, each in model.slices():
             sigmas = ", ".join(
@@ -139,9 +148,8 @@ def fit_lines(surrogate: Surrogate) -> list[str]:
             mode = "" if mode_v is None else f" at a common mode of {mode_v:g} V"
             about = f"{model.amplifier} ({sensing}) offset sigma{mode} in mV, {model.samples} comparators a level"
             lines.append(f"{about}: {sigmas}")
-        lines += _sensitivity_lines(model.amplifier, sensing, figures)
-    records = records_of(surrogate.provenance)
-    return lines + (_fast_lines([(str(point_of(records[0])), records[0])]) if len(records) == 1 else [])
+        lines += _sensitivity_lines(model.amplifier, sensing, surrogate.validation)
+    return lines
 
 
 def stopping_lines(stopped: Sequence[Mapping[str, Any]]) -> list[str]:

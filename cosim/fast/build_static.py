@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
 
 from cosim.circuit.column import START_S, ColumnBench, column_deck
 from cosim.circuit.column_rows import line_devices, supplies
@@ -14,6 +13,7 @@ from cosim.circuit.deck import Deck, title_line
 from cosim.circuit.row_dac import dac_node
 from cosim.errors import MeasuredWorseError
 from cosim.fast.bank import CELLS, Bank, measure_bank
+from cosim.fast.capacitance import fitted_capacitance_f
 from cosim.fast.draws import simulate
 from cosim.fast.static import Holder, StaticColumn
 from cosim.fast.surface import fit_surface
@@ -139,14 +139,9 @@ def _timed(fast: StaticColumn, bench: ColumnBench, engine: Engine, seed: int) ->
         holder = dataclasses.replace(fast.holder, capacitance_f=capacitance_f)
         return dataclasses.replace(fast, holder=holder).read(*drawn)[:, :lines] - read[:, :, 1]
 
-    def squares(logarithm: float) -> float:
-        return float((error_v(float(np.exp(logarithm))) ** 2).mean())
-
     capacitance_f = 0.0
     if unsettled:
-        bounds = np.log(bench.c_bit_line_f), np.log(_MOST_LINES * bench.c_bit_line_f)
-        found = minimize_scalar(squares, bounds=bounds, method="bounded", options={"xatol": 1e-5})
-        capacitance_f = float(np.exp(found.x))
+        capacitance_f = fitted_capacitance_f(error_v, bench.c_bit_line_f, _MOST_LINES * bench.c_bit_line_f, 1e-5)
     figures = {"fit_rms_v": float(np.sqrt((error_v(capacitance_f) ** 2).mean())), "unsettled_columns": unsettled}
     holder = dataclasses.replace(fast.holder, capacitance_f=capacitance_f)
     return dataclasses.replace(fast, holder=holder, about=fast.about | figures)

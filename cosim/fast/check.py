@@ -24,7 +24,11 @@ MEAN_COUNTS = 0.1
 """Largest error of the mean, in counts."""
 
 SIGMA_SHARE = 0.02
-"""Largest error of sigma, as a share of sigma; of MEAN_COUNTS where sigma is smaller: it moves no read there."""
+"""Largest error of sigma, as a share of sigma."""
+
+SIGMA_COUNTS = BOUND_COUNTS / SIGMA_SHARE
+"""Where sigma is less than this (half a count: capacitors, a line that few rows pull), its error is a share of this:
+the bound is then the one that bias and rms have, and an error of a hundredth of a count moves no read."""
 
 LINES = ("bl", "blb", "difference")
 """The order of every `signal` axis: first line, second line, first minus second."""
@@ -71,9 +75,9 @@ class Check:
     def sigma_error(self) -> Float[np.ndarray, "count signal"]:
         """Error of sigma on the same draws, as a share of sigma, as a size.
 
-        Where sigma is less than MEAN_COUNTS (a line that no row pulls, capacitors), as a share of that.
+        Where sigma is less than SIGMA_COUNTS, as a share of that.
         """
-        floor_v = np.maximum(self.sigma_v, MEAN_COUNTS * self.volts_a_count)
+        floor_v = np.maximum(self.sigma_v, SIGMA_COUNTS * self.volts_a_count)
         return np.abs(self.fast_sigma_v - self.sigma_v) / floor_v
 
     @property

@@ -56,17 +56,31 @@ def simulate(
         marks_s: When the lines are read, in seconds; the last is the read, which is the only one by default.
     """
     draws = [_draw(bench, minus, plus, seed, index) for index, (minus, plus) in enumerate(counts)]
+    products, weights, vth_shift_v = (np.array(values) for values in zip(*draws, strict=True))
+    return simulate_columns(bench, engine, products, weights, vth_shift_v, marks_s=marks_s)
+
+
+def simulate_columns(
+    bench: ColumnBench,
+    engine: Engine,
+    products: Int8[np.ndarray, "sample row"],
+    weights: Int8[np.ndarray, "sample row"],
+    vth_shift_v: Float[np.ndarray, "sample row device"],
+    *,
+    marks_s: tuple[float, ...] | None = None,
+) -> Columns:
+    """Full columns of given rows, each as `column_deck` takes it; the rest as `simulate`."""
     times_s = marks_s or (bench.sense_time_s,)
-    decks = [dataclasses.replace(column_deck(bench, *draw), times_s=times_s) for draw in draws]
+    given = list(zip(products, weights, vth_shift_v, strict=True))
+    decks = [dataclasses.replace(column_deck(bench, *draw), times_s=times_s) for draw in given]
     lines = len(bench.cell.ports.bit_lines)
     voltage_v = np.full((len(decks), 2, len(times_s)), np.nan)
     flipped, ran = np.zeros(len(decks), bool), np.zeros(len(decks), bool)
-    for index, (result, draw) in enumerate(zip(engine.run(decks, timeout_s=_TIMEOUT_S), draws, strict=True)):
+    for index, (result, draw) in enumerate(zip(engine.run(decks, timeout_s=_TIMEOUT_S), given, strict=True)):
         if not isinstance(result, Failed):
             ran[index] = True
             voltage_v[index, :lines] = result.values[:lines]
             flipped[index] = flipped_rows(bench, draw[1], result.values).any()
-    products, weights, vth_shift_v = (np.array(values) for values in zip(*draws, strict=True))
     return Columns(products, weights, vth_shift_v, voltage_v, flipped, ran & ~flipped)
 
 

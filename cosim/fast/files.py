@@ -12,14 +12,14 @@ import numpy as np
 from cosim import hdf5
 from cosim.errors import InputError
 from cosim.fast.bank import STATES
-from cosim.fast.charge_share import ChargeShareColumn, Sharing
+from cosim.fast.charge_share import PRODUCTS, ChargeShareColumn, Sharing
 from cosim.fast.column import FastColumn
 from cosim.fast.discharge import DischargeColumn, Waveform
 from cosim.fast.electrical import Electrical
 from cosim.fast.static import Holder, StaticColumn
 from cosim.fast.surface import Surface
 
-FAST_COLUMN = ("cosim-fast-column", (1, 1))
+FAST_COLUMN = ("cosim-fast-column", (2, 0))
 
 SENSING = "fast_sensing"
 """The attribute that names the style; a 1.0 file has none and holds a discharging column."""
@@ -42,8 +42,9 @@ _HOLDER: _Arrays = {"current_a": ("A", "current of what holds a line into it", (
 _SHARING: _Arrays = {
     "cell_f": ("F", "nominal capacitance of each device, 0 of a transistor", ("device",)),
     "step_v": ("V", "what a row of each product moves its capacitor by", ("product",)),
-    "bend": ("1", "square in 1/V and cube in 1/V^2 of the line's step", ("power",)),
-    "effect": ("1", "effect of a shift on its row's capacitor", ("product", "device")),
+    "charge_c": ("C", "charge that a row of each product adds", ("product",)),
+    "bend": ("1", "factors of the line's step to the powers from 2, in 1/V^(power - 1)", ("power",)),
+    "effect": ("1", "effect of a shift's power on its row's capacitor", ("order", "product", "device")),
     "impossible": ("1", "product and weight that the cell has no input for", ("impossible", "pair")),
 }
 
@@ -122,6 +123,17 @@ def _check_surface(surface: Surface) -> None:
         raise ValueError("a response surface whose parts do not fit each other")
 
 
+def _check_sharing(sharing: Sharing) -> None:
+    products, devices = (len(PRODUCTS),), sharing.cell_f.shape
+    if (
+        sharing.charge_c.shape != products
+        or sharing.step_v.shape != products
+        or sharing.bend.ndim != 1
+        or sharing.effect.shape[1:] != products + devices
+    ):
+        raise ValueError("a charge-sharing line whose parts do not fit each other")
+
+
 def save_fast_column(fast: FastColumn, path: Path) -> None:
     """Write a fast column to a file of its own."""
     hdf5.write(path, to_content(fast), filetype=FAST_COLUMN[0], version=FAST_COLUMN[1])
@@ -173,6 +185,7 @@ def _part(content: hdf5.Content, prefix: str, kind: type[Any], arrays: _Arrays) 
         _check_surface(kind(**given))
     if kind is Sharing:
         given["impossible"] = tuple((int(a), int(b)) for a, b in given["impossible"])
+        _check_sharing(kind(**given))
     return kind(**given)
 
 

@@ -1,4 +1,4 @@
-"""Layers of binary weights, or of several bits: a dense one, and one that slides over a map."""
+"""Layers of binary weights, of several bits, or of real ones: a dense one, and one that slides over a map."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Int8, Integer, UInt64
+from jaxtyping import Float32, Int8, Integer, UInt64
 
 from cosim.errors import InputError
+from cosim.network.levels import LEVEL_BITS_MAX, Quantizer
 from cosim.network.outputs import Affine, BatchNorm, Residual, Support, Threshold, expect_array
-from cosim.network.packing import padding_is_clear, unpack_signs, words_for
+from cosim.network.packing import pack_bits, padding_is_clear, unpack_signs, words_for
 from cosim.network.window import Pool, Window
 
-Input = Literal["pixels", "binary", "on_off"]
+Input = Literal["pixels", "binary", "on_off", "real"]
 INPUTS: tuple[Input, ...] = get_args(Input)
 PIXEL_MAX = 255
 BITS_MAX = 15
@@ -28,34 +29,50 @@ class DenseLayer:
     columns' sums are read one by one, shifted and added. So b bits give -(2**b - 1) to 2**b - 1, and a real weight
     of a first or last layer that is computed digitally is such an integer times the scale of the output.
 
+    A layer of `real_weights` is digital: it adds the products with its float32 weights in float64, where each product
+    is exact, one after the other in the order of its inputs from 0, and rounds their sum to float32 once.
+
     After a map its inputs are numbered as torch flattens one: channel by channel, row by row.
 
     Attributes:
         name: Unique in its network.
         input: "pixels": raw 8-bit pixels, summed digitally and exactly; "binary": +1 and -1, summed by the
-            circuit; "on_off": 1 and 0 (HBNN; Liu et al., DAC 2018), summed by the circuit, where 0 turns its row off.
+            circuit; "on_off": 1 and 0 (HBNN; Liu et al., DAC 2018), summed by the circuit, where 0 turns its row off;
+            "real": the real outputs of a layer that has such, for real weights.
         in_features: Number of inputs.
         packed: Weights as bits, 1 is +1, least significant first, padding bits 0; (column, word). With several
             bits a weight all columns of the lowest bit come first.
-        output: Threshold (a binary output), Residual (a real output, whose sign is the binary one) or Affine
-            (logits).
+        output: Threshold (a binary output), Quantizer (one of several bits), Residual (a real output, whose sign is the
+            binary one) or Affine (logits).
         batch_norm: What `output` was folded from, if it is known.
         source: Name of the earlier layer whose binary output this one takes; "" for the one before it.
         weight_bits: Bits of one weight, 1 to 15.
         digital: Whether binary or on_off inputs are summed digitally and exactly too, not by the circuit.
         support: A factor for each block of weights, if there are such.
+        real_weights: Real weights, (output, input); `packed` then holds their signs. Their output is real.
+        activation_bits: Bits of one input that is binary or on_off, 1 to 7: each is read with every bit of the weights,
+            see `cosim.network.levels`. Inputs +1 and -1 become odd integers, 1 and 0 become 0 to 2**bits - 1; padding
+            holds the same bit in all of them. A real output before it is cut into levels.
+        scale_inputs: Whether the sums of each position are multiplied by K, the mean magnitude of the real numbers
+            whose signs are summed there (XNOR-Net; Rastegari et al., ECCV 2016, section 3.2). Of the layer before,
+            A = (|x_1| + |x_2| + ...) / channels at every pixel, and K is the average of A over the kernel, where
+            padding counts as |pad_value|; both are float32, added channel by channel and row by row from 0, and then
+            divided. The sum times K is a real sum, rounded once.
     """
 
     name: str
     input: Input
     in_features: int
     packed: UInt64[np.ndarray, "column word"]
-    output: Threshold | Affine | Residual
+    output: Threshold | Affine | Residual | Quantizer
     batch_norm: BatchNorm | None = None
     source: str = ""
     weight_bits: int = 1
     digital: bool = False
     support: Support | None = None
+    real_weights: Float32[np.ndarray, "output input"] | None = None
+    activation_bits: int = 1
+    scale_inputs: bool = False
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not fit, padding bits that are set and unknown kinds.
@@ -81,7 +98,22 @@ class DenseLayer:
     @property
     def reads_circuit(self) -> bool:
         """Whether its partial sums are read from sub-arrays."""
-        return self.input != "pixels" and not self.digital
+        return self.input in ("binary", "on_off") and not self.digital and self.real_weights is None
+
+    @property
+    def gives_reals(self) -> bool:
+        """Whether its output is real, so that a layer after it may take the numbers and not their signs."""
+        return isinstance(self.output, Residual)
+
+    @property
+    def output_bits(self) -> int:
+        """Bits of an output that is not real."""
+        return self.output.bits if isinstance(self.output, Quantizer) else 1
+
+    @property
+    def sum_taps(self) -> int:
+        """How many sums are added before they meet a threshold or a scale: those of an average pooling of the sums."""
+        return 1
 
     @property
     def out_shape(self) -> tuple[int, int, int]:
@@ -109,17 +141,27 @@ class DenseLayer:
     @property
     def reach(self) -> int:
         """The largest magnitude of an exact sum, in units of its last bit."""
-        one = (PIXEL_MAX if self.input == "pixels" else 1) * (2**self.weight_bits - 1)
+        one = (PIXEL_MAX if self.input == "pixels" else 2**self.activation_bits - 1) * (2**self.weight_bits - 1)
         return self.in_features * one * (1 if self.support is None else int(self.support.value.max()))
 
     def _check(self) -> None:
         if self.input not in INPUTS:
             raise InputError(f"input must be one of {', '.join(INPUTS)}, got {self.input!r}")
+        if self.real_weights is not None:
+            self._check_real(self.real_weights)
+        elif self.input == "real":
+            raise InputError("real inputs need real_weights")
         if not 1 <= self.weight_bits <= BITS_MAX:
             raise InputError(f"weight_bits must be 1 to {BITS_MAX}, got {self.weight_bits}")
-        if self.digital and self.input == "pixels":
-            raise InputError("a layer of pixels is digital as it is, digital is for binary inputs")
-        if self.in_features < 1 or 2 * self.reach > _SUM_LIMIT:
+        if not 1 <= self.activation_bits <= LEVEL_BITS_MAX:
+            raise InputError(f"activation_bits must be 1 to {LEVEL_BITS_MAX}, got {self.activation_bits}")
+        if self.activation_bits > 1 and self.input in ("pixels", "real"):
+            raise InputError(f"activation_bits is for binary or on_off inputs, not for {self.input}")
+        if self.scale_inputs:
+            self._check_scaled()
+        if self.digital and self.input in ("pixels", "real"):
+            raise InputError(f"a layer of {self.input} inputs is digital as it is, digital is for binary inputs")
+        if self.in_features < 1 or 2 * self.reach * self.sum_taps > _SUM_LIMIT:
             raise InputError(f"in_features must be positive and sums below 2**29, got {self.in_features}")
         columns = self.packed.shape[0] if self.packed.ndim else 0
         expect_array("packed", self.packed, np.uint64, (columns, words_for(self.in_features)))
@@ -130,10 +172,31 @@ class DenseLayer:
         if self.support is not None:
             self._check_support(self.support)
         norm = None if self.batch_norm is None else self.batch_norm.gamma
-        folded = self.output.value if isinstance(self.output, Threshold) else self.output.scale
+        folded = self.output.value if isinstance(self.output, Threshold | Quantizer) else self.output.scale
         for name, values in (("output", folded), ("batch norm", norm)):
             if values is not None and len(values) != self.out_features:
                 raise InputError(f"{name} has {len(values)} columns, the weights have {self.out_features}")
+
+    def _check_real(self, weights: Float32[np.ndarray, "output input"]) -> None:
+        expect_array("real_weights", weights, np.float32, (len(self.packed), self.in_features))
+        for name, given in (
+            ("weight_bits", self.weight_bits > 1),
+            ("a support", self.support is not None),
+            ("digital", self.digital),
+        ):
+            if given:
+                raise InputError(f"real weights are digital and of one column an output, {name} is for binary weights")
+        if isinstance(self.output, Threshold | Quantizer):
+            raise InputError("real weights need a residual or an affine output: a threshold is one of integers")
+        if not np.array_equal(self.packed, pack_bits(weights >= 0)):
+            raise InputError("packed weights must be the signs of the real weights")
+
+    def _check_scaled(self) -> None:
+        """K is for sums of binary weights and signs, and makes them real."""
+        if self.input != "binary" or self.activation_bits > 1 or self.real_weights is not None:
+            raise InputError("scale_inputs is for binary weights on inputs of +1 and -1")
+        if isinstance(self.output, Threshold | Quantizer):
+            raise InputError("scaled sums need a residual or an affine output: a threshold is one of integers")
 
     def _check_support(self, support: Support) -> None:
         if self.input == "pixels" or self.weight_bits > 1:
@@ -151,7 +214,7 @@ class ConvLayer(DenseLayer):
 
     Attributes:
         window: Where the inputs lie; `in_features` is the window's.
-        pool: Max pooling of the sums or of the outputs, if there is any.
+        pool: Max or average pooling of the sums or of the outputs, if there is any.
     """
 
     window: Window
@@ -169,6 +232,20 @@ class ConvLayer(DenseLayer):
         before = self.pool is None or self.pool.of == "outputs"
         return self.window.out_size if before else self.out_shape[1:]
 
+    @property
+    def gives_reals(self) -> bool:
+        """Whether its output is real, as an average of signs is too."""
+        averaged = self.pool is not None and (self.pool.of, self.pool.kind) == ("outputs", "average")
+        return isinstance(self.output, Residual) or averaged
+
+    @property
+    def sum_taps(self) -> int:
+        """How many sums are added before they meet a threshold or a scale."""
+        real = self.real_weights is not None or self.scale_inputs
+        return (
+            1 if real or self.pool is None or (self.pool.of, self.pool.kind) != ("sums", "average") else self.pool.taps
+        )
+
     def _check(self) -> None:
         DenseLayer._check(self)
         if self.in_features != self.window.in_features:
@@ -183,4 +260,6 @@ class ConvLayer(DenseLayer):
         if self.pool is not None:
             if isinstance(self.output, Affine) and self.pool.of == "outputs":
                 raise InputError("a layer with an affine output pools its sums, not its outputs")
+            if isinstance(self.output, Quantizer) and (self.pool.of, self.pool.kind) == ("outputs", "average"):
+                raise InputError("outputs of several bits have max pooling, an average is one of signs or real outputs")
             self.pool.window(*self.window.out_size)  # Refuses a pooling larger than the map.

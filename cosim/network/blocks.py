@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64, Shaped, UInt8, UInt64
+from jaxtyping import Float32, Int32, UInt8, UInt64
 
-from cosim.network import kernels, map_kernels
-from cosim.network.counter import image_keys
-from cosim.network.layers import Residual
+from cosim.network import kernels, map_kernels, real_kernels
+from cosim.network.after_sums import Output, finish, macs, taken
+from cosim.network.counter import image_keys, later_keys
+from cosim.network.levels import unpack_levels
 from cosim.network.packing import aligned, words_for
 from cosim.network.program import Program, Step
 from cosim.network.read_tables import Thresholds
 from cosim.network.threshold_kernels import narrow_sums, wide_sums
 
 _AT_ONCE = 512  # Columns whose codes are drawn in one go: they fit in the first-level cache.
-_NO_SHORTCUT = np.empty((0, 0), np.float32)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Output:
-    """What one layer made of one block.
-
-    Attributes:
-        inputs: The map that it took, None where it took pixels.
-        sums: Sums over sub-arrays in fixed point, after a pooling of the sums, (image, place, column).
-        reals: Real outputs after the shortcut and the pooling, where the layer has such.
-        maps: Binary outputs after the pooling; None for logits.
-    """
-
-    inputs: UInt64[np.ndarray, "image pixel word"] | None
-    sums: Int32[np.ndarray, "image place column"]
-    reals: Float32[np.ndarray, "image place column"] | None
-    maps: UInt64[np.ndarray, "image place word"] | None
 
 
 def run_block(program: Program, images: UInt8[np.ndarray, "image value"], first_image: int) -> Iterator[Output]:
@@ -44,16 +26,20 @@ def run_block(program: Program, images: UInt8[np.ndarray, "image value"], first_
     last_use = {each: step.position for step in program.steps for each in (step.source, step.shortcut)}
     for step in program.steps:
         keys = image_keys(program.seed, step.position, numbers)
+        before = held.get(step.source)
         inputs = None
-        if step.layer.input == "pixels":
-            sums = pixel_sums(step, images)
+        if step.layer.input in ("binary", "on_off"):
+            inputs = _binary_images(program, images) if before is None else taken(before, step.layer.activation_bits)
+        if step.layer.real_weights is not None:
+            sums = real_sums(step, _real_inputs(step, images, inputs, before))
+        elif inputs is None:
+            sums = _added_up(pixel_sums(step, images), step.layer.weight_bits)
         else:
-            inputs = held[step.source].maps if step.source in held else _binary_images(program, images)
-            assert inputs is not None  # Network has checked it.
-            sums = read_sums(step, inputs, keys)
+            sums = _over_planes(step, inputs, keys)
+        if step.layer.scale_inputs:
+            sums = _scaled(step, sums, before)
         shortcut = None if step.shortcut is None else held[step.shortcut].reals
-        sums = _added_up(sums, step.layer.weight_bits)
-        output = _finish(step, inputs, sums.reshape(len(images), -1, sums.shape[1]), shortcut)
+        output = finish(step, inputs, sums.reshape(len(images), -1, sums.shape[1]), shortcut)
         held[step.position] = output
         held = {each: kept for each, kept in held.items() if last_use.get(each, -1) > step.position}
         yield output
@@ -64,8 +50,7 @@ def block_logits(
 ) -> Float32[np.ndarray, "image logit"]:
     """Logits of images that fit in memory at once."""
     *_, last = run_block(program, images, first_image)
-    scale = np.float32(2 ** program.steps[-1].fraction_bits)
-    return program.output.apply(last.sums[:, 0].astype(np.float32) / scale)
+    return program.output.apply(macs(program.steps[-1], last.sums[:, 0]))
 
 
 def pixel_sums(step: Step, images: UInt8[np.ndarray, "image value"]) -> Int32[np.ndarray, "patch column"]:
@@ -81,6 +66,31 @@ def pixel_sums(step: Step, images: UInt8[np.ndarray, "image value"]) -> Int32[np
     map_kernels.pixel_planes(patches, planes, totals)
     map_kernels.pixel_sums(planes, totals, weights, sums)
     return sums
+
+
+def real_sums(step: Step, values: Float32[np.ndarray, "image pixel channel"]) -> Float32[np.ndarray, "patch column"]:
+    """Sums of values times real weights."""
+    real, window = step.real, step.layout.mapping.window
+    assert real is not None
+    patches = np.empty((len(values) * window.positions, window.in_features), np.float32)
+    padding = np.float32(window.pad_value * (2**step.layer.activation_bits - 1))
+    real_kernels.gather_reals(values, step.layout.pixels, padding, real.tap, real.channel, patches)
+    sums = np.empty((len(patches), real.weights.shape[1]), np.float32)
+    real_kernels.real_sums(patches, real.weights, sums)
+    return sums
+
+
+def _over_planes(
+    step: Step, inputs: UInt64[np.ndarray, "plane image pixel word"], keys: UInt64[np.ndarray, " image"]
+) -> Int32[np.ndarray, "patch output"]:
+    """The sums of every bit of the activations, each worth twice the one before it, and drawn on its own."""
+    mapping, total = step.layout.mapping, None
+    for bit, plane in enumerate(inputs):
+        drawn = later_keys(keys, bit * mapping.window.positions * mapping.arrays)
+        sums = _added_up(read_sums(step, plane, drawn), step.layer.weight_bits)
+        total = sums if total is None else total + (sums << np.int32(bit))
+    assert total is not None
+    return total
 
 
 def read_sums(
@@ -165,65 +175,45 @@ def _added_up(sums: Int32[np.ndarray, "patch column"], bits: int) -> Int32[np.nd
     return total
 
 
+def _real_inputs(
+    step: Step,
+    images: UInt8[np.ndarray, "image value"],
+    inputs: UInt64[np.ndarray, "plane image pixel word"] | None,
+    before: Output | None,
+) -> Float32[np.ndarray, "image pixel channel"]:
+    """What a layer of real weights takes, as numbers."""
+    channels = step.layout.mapping.window.channels
+    if step.layer.input == "pixels":
+        return images.reshape(len(images), -1, channels).astype(np.float32)
+    if step.layer.input == "real":
+        assert before is not None  # Network has checked it.
+        assert before.reals is not None
+        return before.reals
+    assert inputs is not None
+    levels = unpack_levels(inputs, channels).astype(np.float32)
+    highest = np.float32(2**step.layer.activation_bits - 1)
+    return levels if step.layer.input == "binary" else (levels + highest) / np.float32(2)
+
+
+def _scaled(step: Step, sums: Int32[np.ndarray, "patch output"], before: Output | None) -> Float32[np.ndarray, "..."]:
+    """The sums in MAC units times the mean magnitude of their inputs."""
+    assert before is not None  # Network has checked it.
+    assert before.reals is not None
+    window = step.layout.mapping.window
+    scales = np.empty((len(before.reals), window.positions), np.float32)
+    real_kernels.input_scales(before.reals, step.layout.pixels, np.float32(abs(window.pad_value)), scales)
+    scaled = np.empty(sums.shape, np.float32)
+    real_kernels.scale_sums(sums, np.float32(2.0**-step.fraction_bits), scales.reshape(-1), scaled)
+    return scaled
+
+
 def _binary_images(
     program: Program, images: UInt8[np.ndarray, "image value"]
-) -> UInt64[np.ndarray, "image pixel word"]:
+) -> UInt64[np.ndarray, "plane image pixel word"]:
     """The image as a map of signs, one map of one pixel where the first layer is dense."""
     channels = program.steps[0].layout.mapping.window.channels
     maps = np.empty((len(images), images.shape[1] // channels, words_for(channels)), np.uint64)
     threshold = program.network.pixel_threshold
     assert threshold is not None  # Network has checked it.
     map_kernels.pack_pixels(images, channels, threshold, maps)
-    return maps
-
-
-def _finish(
-    step: Step,
-    inputs: UInt64[np.ndarray, "image pixel word"] | None,
-    sums: Int32[np.ndarray, "image position column"],
-    shortcut: Float32[np.ndarray, "image place column"] | None,
-) -> Output:
-    """What follows the sums: pooling, threshold or batch norm and shortcut, sign, pooling."""
-    pooled = _pooled(map_kernels.pool_sums, sums, step.pool_of_sums)
-    if isinstance(step.layer.output, Residual):
-        reals = _reals(step.layer.output, pooled, shortcut, step.fraction_bits)
-        reals = _pooled(map_kernels.pool_reals, reals, step.pool_of_outputs)
-        maps = _empty_maps(reals)
-        map_kernels.signs_of(_patches(reals), _patches(maps))
-        return Output(inputs, pooled, reals, maps)
-    if step.bounds is None:
-        return Output(inputs, pooled, None, None)
-    maps = _empty_maps(pooled)
-    map_kernels.binarize(_patches(pooled), step.bounds.low, step.bounds.high, _patches(maps))
-    return Output(inputs, pooled, None, _pooled(map_kernels.pool_bits, maps, step.pool_of_outputs))
-
-
-def _reals(
-    output: Residual,
-    sums: Int32[np.ndarray, "image place column"],
-    shortcut: Float32[np.ndarray, "image place column"] | None,
-    fraction_bits: int,
-) -> Float32[np.ndarray, "image place column"]:
-    reals = np.empty(sums.shape, np.float32)
-    added = _NO_SHORTCUT if shortcut is None else _patches(shortcut)
-    unit = np.float32(2.0**-fraction_bits)
-    map_kernels.residual(_patches(sums), unit, output.scale, output.offset, added, output.hard_tanh, _patches(reals))
-    return reals
-
-
-def _pooled(pool: Callable[..., None], values: np.ndarray, pixels: Int64[np.ndarray, "place tap"] | None) -> np.ndarray:
-    """The largest value of every window; the values themselves where there is no pooling."""
-    if pixels is None:
-        return values
-    pooled = np.empty((len(values), len(pixels), values.shape[2]), values.dtype)
-    pool(values, pixels, pooled)
-    return pooled
-
-
-def _empty_maps(values: Shaped[np.ndarray, "image place column"]) -> UInt64[np.ndarray, "image place word"]:
-    return np.empty((*values.shape[:2], words_for(values.shape[2])), np.uint64)
-
-
-def _patches(values: np.ndarray) -> np.ndarray:
-    """The places of all images one after the other."""
-    return values.reshape(-1, values.shape[2])
+    return maps[None]

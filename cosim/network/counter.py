@@ -2,10 +2,11 @@
 
 A key of 64 bits is hashed from (seed, image, layer), from it one for each read of a sub-array by the finalizer of
 splitmix64 (Steele, Lea and Flood, OOPSLA 2014; constants of Stafford's mix 13): of `key + (read + 1) * GOLDEN`,
-where the read is position * arrays + array. As a sequence in the read this is splitmix64 itself. Each column then
-takes 32 bits: its number times an odd constant, plus the lower half of the read's key, through two rounds of
-multiply and shift (constants of Wellons, "Prospecting for hash functions", 2018) with the upper half in between. So
-two reads of a column of the same number agree by chance only, and 32-bit operations are all that a column costs.
+where the read is (bit * positions + position) * arrays + array, with `bit` that of the activations. As a sequence in
+the read this is splitmix64 itself. Each column then takes 32 bits: its number times an odd constant, plus the lower
+half of the read's key, through two rounds of multiply and shift (constants of Wellons, "Prospecting for hash
+functions", 2018) with the upper half in between. So two reads of a column of the same number agree by chance only, and
+32-bit operations are all that a column costs.
 
 Two images draw the same numbers only where their keys lie less than n GOLDEN apart for a layer of n reads: the
 chance of any such pair is 1e8 n / 2**64 for 10,000 images, below 1e-6 for n = 100,000.
@@ -59,6 +60,16 @@ def read_keys(
     """One key for each read of a sub-array, from the images' keys and the reads' numbers."""
     shape = (-1,) + (1,) * reads.ndim
     return mix(keys.reshape(shape) + (reads.astype(np.uint64) + np.uint64(1)) * GOLDEN)
+
+
+def later_keys(keys: UInt64[np.ndarray, " image"], reads: int) -> UInt64[np.ndarray, " image"]:
+    """Keys whose first read is the one after `reads` reads of the given keys.
+
+    >>> keys = np.array([1], np.uint64)
+    >>> bool((read_keys(later_keys(keys, 3), np.arange(2)) == read_keys(keys, np.arange(3, 5))).all())
+    True
+    """
+    return keys + np.array([reads], np.uint64) * GOLDEN
 
 
 def column_words(keys: UInt64[np.ndarray, "*read"], columns: int) -> UInt32[np.ndarray, "*read column"]:

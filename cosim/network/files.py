@@ -14,16 +14,27 @@ from cosim.errors import InputError
 from cosim.hdf5 import Attribute, Content, Dataset
 from cosim.network.binary_layers import INPUTS
 from cosim.network.layer_options import Options, options_of, parse_options
-from cosim.network.layers import Affine, BatchNorm, ConvLayer, DenseLayer, Network, Residual, Support, Threshold
+from cosim.network.layers import (
+    Affine,
+    BatchNorm,
+    ConvLayer,
+    DenseLayer,
+    Network,
+    Quantizer,
+    Residual,
+    Support,
+    Threshold,
+)
 
 FILETYPE = "cosim-network"
-VERSION = (1, 2)
+VERSION = (1, 3)
 KINDS = ("dense", "conv")
 
 _PROVENANCE = "provenance."
 _MEANINGS = {
     "packed": "weights as bits, 1 is +1 and 0 is -1, least significant bit first",
     "support": "factor of a block of weights times 2**fraction_bits",
+    "real_weights": "real weights, summed digitally",
     "value": "threshold in MAC units",
     "direction": "output is +1 where direction * sum >= direction * value",
     "scale": "factor of one MAC unit in a logit or a real output",
@@ -97,7 +108,7 @@ def network_path(source: Path | str) -> Path:
 
 def _layer_datasets(layer: DenseLayer) -> dict[str, Dataset]:
     arrays: dict[str, Shaped[np.ndarray, " ..."]] = {"packed": layer.packed}
-    if isinstance(layer.output, Threshold):
+    if isinstance(layer.output, Threshold | Quantizer):
         arrays |= {"value": layer.output.value, "direction": layer.output.direction}
     else:
         arrays |= {"scale": layer.output.scale, "offset": layer.output.offset}
@@ -106,8 +117,12 @@ def _layer_datasets(layer: DenseLayer) -> dict[str, Dataset]:
         arrays |= {f"batch_norm/{name}": getattr(norm, name) for name in ("gamma", "beta", "mean", "variance")}
         arrays["batch_norm/epsilon"] = np.array(norm.epsilon, np.float64)
     found = {name: Dataset(a, "1", _MEANINGS[name], ("column", "word")[: a.ndim]) for name, a in arrays.items()}
+    if isinstance(layer.output, Quantizer):
+        found["value"] = Dataset(layer.output.value, "1", _MEANINGS["value"], ("column", "step"))
     if layer.weight_bits > 1:
         found["packed"] = Dataset(layer.packed, "1", _MEANINGS["packed"], ("bit_column", "word"))
+    if layer.real_weights is not None:
+        found["real_weights"] = Dataset(layer.real_weights, "1", _MEANINGS["real_weights"], ("column", "input"))
     if layer.support is not None:
         found["support"] = Dataset(layer.support.value, "1", _MEANINGS["support"], ("block", "column"))
     return found
@@ -163,16 +178,18 @@ def _layer(
     if sizes is not None:
         support = _placed(name, Support, sizes.block, _array(datasets, name, "support"), sizes.fraction_bits)
     about = (name, inputs, in_features, packed, output, norm, options.source, options.weight_bits)
-    about = (*about, options.digital, support)
+    real = _array(datasets, name, "real_weights") if options.real_weights else None
+    about = (*about, options.digital, support, real, options.activation_bits, options.scale_inputs)
     if options.window is None:
         return DenseLayer(*about)
     return ConvLayer(*about, window=options.window, pool=options.pool)
 
 
-def _output(datasets: Mapping[str, Dataset], name: str, options: Options) -> Threshold | Affine | Residual:
+def _output(datasets: Mapping[str, Dataset], name: str, options: Options) -> Threshold | Affine | Residual | Quantizer:
     real = options.residual
     if f"{name}/value" in datasets and real is None:
-        return _placed(name, Threshold, *(_array(datasets, name, key) for key in ("value", "direction")))
+        value, direction = (_array(datasets, name, key) for key in ("value", "direction"))
+        return _placed(name, Quantizer if value.ndim == 2 else Threshold, value, direction)
     scale, offset = (_array(datasets, name, key) for key in ("scale", "offset"))
     if real is None:
         return _placed(name, Affine, scale, offset)

@@ -16,8 +16,8 @@ from cosim.network import kernels
 from cosim.network.blocks import Output, block_logits, run_block
 from cosim.network.layers import ConvLayer, DenseLayer, Network
 from cosim.network.layout import Layout, lay_out, map_network
+from cosim.network.levels import unpack_levels
 from cosim.network.mapping import DEFAULT_ROWS, Order
-from cosim.network.packing import unpack_signs
 from cosim.network.program import Mode, Program, prepare
 from cosim.network.read_tables import table_starts
 from cosim.network.readout import Readouts
@@ -197,7 +197,7 @@ def partial_sum_histogram(
 def partial_sums_per_image(network: Network, rows: int = DEFAULT_ROWS, order: Order = "flat") -> int:
     """The number of sub-array columns that one image reads; a sub-array whose rows are all off is not read."""
     mappings = map_network(network, rows, order)
-    return sum(mappings[layer.name].reads * layer.columns for layer in network.binary_layers)
+    return sum(mappings[layer.name].reads * layer.columns * layer.activation_bits for layer in network.binary_layers)
 
 
 def block_size(program: Program) -> int:
@@ -228,9 +228,9 @@ def _block_histograms(
             layout = layouts[step.layer.name]
             mapping = layout.mapping
             histogram = np.zeros(sum(n + 1 for n in mapping.kinds), np.int64)
-            lines, start = layout.lines(output.inputs), table_starts(mapping)
-            about = (lines, mapping.kind, layout.active, layout.weights, mapping.on_off, mapping.words)
-            kernels.count_histogram(*about, start, histogram)
+            for plane in output.inputs:
+                about = (layout.lines(plane), mapping.kind, layout.active, layout.weights, mapping.on_off)
+                kernels.count_histogram(*about, mapping.words, table_starts(mapping), histogram)
             histograms.append(histogram)
     return histograms
 
@@ -243,10 +243,10 @@ def _by_n_active(
 
 
 def _traced(output: Output, layer: DenseLayer, fraction_bits: int) -> LayerTrace:
-    signs = None if output.maps is None else unpack_signs(output.maps, layer.out_features)
+    signs = None if output.maps is None else unpack_levels(output.maps, layer.out_features)
     return LayerTrace(
         sums=_as_torch(output.sums, layer, layer.sums_size),
-        fraction_bits=fraction_bits,
+        fraction_bits=0 if output.sums.dtype == np.float32 else fraction_bits,
         signs=None if signs is None else _as_torch(signs, layer, layer.out_shape[1:]),
         reals=None if output.reals is None else _as_torch(output.reals, layer, layer.out_shape[1:]),
     )

@@ -42,6 +42,9 @@ class Options:
         weight_bits: Bits of one weight.
         digital: Whether binary inputs are summed digitally.
         support: Given where blocks of weights have factors.
+        real_weights: Whether the weights are real.
+        activation_bits: Bits of one input.
+        scale_inputs: Whether sums are multiplied by the mean magnitude of their inputs.
     """
 
     source: str = ""
@@ -51,6 +54,9 @@ class Options:
     weight_bits: int = 1
     digital: bool = False
     support: Blocks | None = None
+    real_weights: bool = False
+    activation_bits: int = 1
+    scale_inputs: bool = False
 
 
 def options_of(layer: DenseLayer) -> str:
@@ -62,12 +68,20 @@ def options_of(layer: DenseLayer) -> str:
         found["weight_bits"] = layer.weight_bits
     if layer.digital:
         found["digital"] = True
+    if layer.real_weights is not None:
+        found["real_weights"] = True
+    if layer.activation_bits > 1:
+        found["activation_bits"] = layer.activation_bits
+    if layer.scale_inputs:
+        found["scale_inputs"] = True
     if layer.support is not None:
         found["support"] = {"block": layer.support.block, "fraction_bits": layer.support.fraction_bits}
     if isinstance(layer, ConvLayer):
         found["window"] = asdict(layer.window)
         if layer.pool is not None:
             found["pool"] = asdict(layer.pool)
+            if layer.pool.kind == "max":  # As it was before version 1.3.
+                del found["pool"]["kind"]
     return json.dumps(found)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cosim.errors import InputError
 from cosim.network.binary_layers import PIXEL_MAX, ConvLayer, DenseLayer
+from cosim.network.levels import Quantizer
 from cosim.network.outputs import Affine, BatchNorm, Residual, Support, Threshold, affine_of, dyadic, scaled
 from cosim.network.window import Pool, Window, dense_window, whole_map
 
@@ -21,6 +22,7 @@ __all__ = [
     "DenseLayer",
     "Network",
     "Pool",
+    "Quantizer",
     "Residual",
     "Support",
     "Threshold",
@@ -148,6 +150,12 @@ class Network:
             raise InputError(f"{_takes(first)}, but an image has the shape {shape}", place=place)
         if first.source:
             raise InputError("the first layer takes the image, it can have no source", place=place)
+        if first.scale_inputs:
+            raise InputError("scale_inputs needs a layer before it with a real output", place=place)
+        if first.activation_bits > 1:
+            raise InputError(f"the pixels become one bit, got activation_bits {first.activation_bits}", place=place)
+        if first.input == "real":
+            raise InputError('the first layer takes the image, its input cannot be "real"', place=place)
         if not isinstance(last.output, Affine):
             raise InputError("the last layer needs an affine output", place=f"layer {last.name}")
         if last.out_shape != (self.classes, 1, 1):
@@ -156,7 +164,7 @@ class Network:
 
     def _check_layer(self, position: int, layer: DenseLayer) -> None:
         if position < len(self.layers) - 1 and isinstance(layer.output, Affine):
-            raise InputError("every layer but the last needs a threshold or a residual output")
+            raise InputError("every layer but the last needs a threshold, a quantizer or a residual output")
         if position and layer.input == "pixels":
             raise InputError('only the first layer takes "pixels"')
         shortcut = self.shortcut(position)
@@ -167,20 +175,24 @@ class Network:
 
     def _check_source(self, layer: DenseLayer, before: DenseLayer) -> None:
         shape = before.out_shape
+        if layer.input == "real" and not before.gives_reals:
+            raise InputError(f"it takes real inputs, but layer {before.name} gives signs")
+        if layer.scale_inputs and not before.gives_reals:
+            raise InputError(f"scale_inputs needs the numbers before the signs, but layer {before.name} gives signs")
+        given = before.output_bits
+        if layer.input in ("binary", "on_off") and layer.activation_bits != given and not before.gives_reals:
+            raise InputError(f"activation_bits {layer.activation_bits}, but layer {before.name} gives {given} bits")
         if isinstance(layer, ConvLayer) and layer.window.in_shape != shape:
             raise InputError(f"{_takes(layer)}, but layer {before.name} gives {shape}")
         if layer.in_features != int(np.prod(shape)) and not isinstance(layer, ConvLayer):
             raise InputError(f"{_takes(layer)}, but layer {before.name} has {_gives(before)}")
 
     def _check_shortcut(self, layer: DenseLayer, other: DenseLayer) -> None:
-        if not isinstance(other.output, Residual):
+        if not other.gives_reals:
             raise InputError(f"the shortcut from layer {other.name} needs a real output, it has a threshold")
-        if other.out_shape != layer.out_shape:
-            raise InputError(
-                f"the shortcut from layer {other.name} has the shape {other.out_shape}, not {layer.out_shape}"
-            )
-        if isinstance(layer, ConvLayer) and layer.pool is not None and layer.pool.of == "outputs":
-            raise InputError("a layer with a shortcut pools its sums, not its outputs")
+        shape = (layer.out_features, *layer.sums_size)
+        if other.out_shape != shape:
+            raise InputError(f"the shortcut from layer {other.name} has the shape {other.out_shape}, not {shape}")
 
     def _check_all_are_used(self) -> None:
         used = {self.source(i) for i in range(len(self.layers))} | {self.shortcut(i) for i in range(len(self.layers))}

@@ -83,16 +83,17 @@ def map_exact(network: Network, position: int) -> Mapping:
 
 def _map_layer(layer: DenseLayer, window: Window, rows: int, order: Order) -> Mapping:
     mapping = map_window(window, rows, order, on_off=layer.input == "on_off")
-    largest = 1 << (layer.weight_bits - 1)
+    largest = (1 << (layer.weight_bits - 1)) * layer.sum_taps
     if layer.support is not None:
-        block, largest = layer.support.block, int(layer.support.value.max())
+        block, largest = layer.support.block, int(layer.support.value.max()) * layer.sum_taps
         if rows % block:
             raise InputError(f"a support of blocks of {block} needs sub-arrays of a multiple of it, got {rows} rows")
         if order != "flat" and mapping.arrays > 1:
             raise InputError(f"a support needs the row order flat, got {order}")
         mapping = map_window(window, block, on_off=layer.input == "on_off")
+    largest *= 2**layer.activation_bits - 1
     if mapping.arrays * largest > ARRAYS_MAX:
-        factors = "" if largest == 1 else f" with weights or supports up to {largest}"
+        factors = "" if largest == 1 else f" with weights, activations or supports up to {largest}"
         raise InputError(f"{mapping.arrays} sub-arrays{factors} are more than {ARRAYS_MAX // largest}")
     return mapping
 

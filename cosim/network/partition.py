@@ -35,7 +35,7 @@ class LayerPartition:
         row_utilisation: Share of the rows that hold a weight, the columns not counted.
         n_active: Rows that are on in a read, ascending; more than one number where sub-arrays are not full or lie
             in zero padding, or where inputs turn rows off.
-        positions: Input vectors that one image sends through the layer.
+        positions: Input vectors that one image sends through the layer, one for each bit of its activations.
         reads: Column reads of one image, at most: a sub-array whose rows are all off is not read.
         cycles: Steps that these take with every sub-array at work at once and its columns taking turns.
     """
@@ -99,7 +99,7 @@ def partition_report(
 def _partition(layer: DenseLayer, read: Mapping, rows: int, order: Order, columns: int, turns: int) -> LayerPartition:
     """The cells of one layer; of a support, `read` has a block's rows and the blocks of a sub-array take turns."""
     mapping = map_window(read.window, rows, order)
-    across = -(-layer.columns // columns)
+    across, vectors = -(-layer.columns // columns), mapping.window.positions * layer.activation_bits
     in_order = torch_order(layer, mapping.window)
     row_utilisation = mapping.in_features / (mapping.arrays * mapping.rows)
     return LayerPartition(
@@ -113,7 +113,7 @@ def _partition(layer: DenseLayer, read: Mapping, rows: int, order: Order, column
         utilisation=row_utilisation * layer.columns / (across * columns),
         row_utilisation=row_utilisation,
         n_active=read.kinds,
-        positions=mapping.window.positions,
-        reads=read.reads * layer.columns,
-        cycles=mapping.window.positions * min(turns, layer.columns) * min(rows // read.rows, read.arrays),
+        positions=vectors,
+        reads=read.reads * layer.columns * layer.activation_bits,
+        cycles=vectors * min(turns, layer.columns) * min(rows // read.rows, read.arrays),
     )

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt64
+from jaxtyping import Float64, Int32, Int64, UInt64
 
 from cosim.errors import InputError
 from cosim.network.binary_layers import ConvLayer, DenseLayer
 from cosim.network.counter import image_keys
 from cosim.network.cumulative import in_blocks
-from cosim.network.fixed_point import fixed_point
-from cosim.network.layers import Affine, Network, Threshold
-from cosim.network.layout import Layout, lay_out, map_exact, map_network
+from cosim.network.fixed_point import output_steps
+from cosim.network.layers import Affine, Network, Quantizer, Threshold
+from cosim.network.layout import Layout, lay_out, map_exact, map_network, torch_order
 from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
 from cosim.network.read_tables import ReadTables, read_tables
 from cosim.network.readout import Readouts, check_readouts
@@ -25,10 +25,25 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bounds:
-    """A threshold at the sums' binary point: on where low <= sum <= high; both (column,)."""
+    """Thresholds at the sums' binary point: on where low <= sum <= high; one a column, or one a step of a quantizer."""
 
-    low: Int32[np.ndarray, " column"]
-    high: Int32[np.ndarray, " column"]
+    low: Int32[np.ndarray, "*step column"]
+    high: Int32[np.ndarray, "*step column"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RealWeights:
+    """Real weights as the kernels take them.
+
+    Attributes:
+        weights: In float64, (input, column).
+        tap: Kernel position that each input sees.
+        channel: Its channel.
+    """
+
+    weights: Float64[np.ndarray, "input column"]
+    tap: Int64[np.ndarray, " input"]
+    channel: Int64[np.ndarray, " input"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +61,8 @@ class Step:
         bounds: The threshold, or None where the output is real.
         pool_of_sums: What each window of a pooling of the sums sees, (place, tap).
         pool_of_outputs: The same for a pooling of the outputs.
+        average: Whether the pooling averages.
+        real: Real weights, if it has such.
     """
 
     position: int
@@ -58,6 +75,8 @@ class Step:
     bounds: Bounds | None
     pool_of_sums: Int64[np.ndarray, "place tap"] | None
     pool_of_outputs: Int64[np.ndarray, "place tap"] | None
+    average: bool
+    real: RealWeights | None
 
     @property
     def fraction_bits(self) -> int:
@@ -87,7 +106,12 @@ class Program:
     def bytes_per_image(self) -> int:
         """What the largest layer's arrays take for one image."""
         return max(
-            step.layout.mapping.window.positions * (8 * step.layer.columns + 8 * len(step.layout.weights))
+            step.layout.mapping.window.positions
+            * (
+                8 * step.layer.columns
+                + 8 * len(step.layout.weights)
+                + (0 if step.real is None else 4 * len(step.real.tap))
+            )
             for step in self.steps
         )
 
@@ -140,7 +164,16 @@ def _step(network: Network, position: int, mode: Mode, readouts: Readouts, mappi
         bounds=_bounds(layer, _fraction_bits(layer, tables)),
         pool_of_sums=windows.get("sums"),
         pool_of_outputs=windows.get("outputs"),
+        average=pool is not None and pool.kind == "average",
+        real=_real_weights(layer, mapping),
     )
+
+
+def _real_weights(layer: DenseLayer, mapping: Mapping) -> RealWeights | None:
+    if layer.real_weights is None:
+        return None
+    tap, channel = np.divmod(torch_order(layer, mapping.window), mapping.window.channels)
+    return RealWeights(np.ascontiguousarray(layer.real_weights.T.astype(np.float64)), tap, channel)
 
 
 def _fraction_bits(layer: DenseLayer, tables: ReadTables | None) -> int:
@@ -148,12 +181,13 @@ def _fraction_bits(layer: DenseLayer, tables: ReadTables | None) -> int:
 
 
 def _bounds(layer: DenseLayer, fraction_bits: int) -> Bounds | None:
-    """The sums that give +1, as an interval of the 32-bit integers."""
-    if not isinstance(layer.output, Threshold):
+    """The sums that give +1, or reach a level, as intervals of the 32-bit integers."""
+    if not isinstance(layer.output, Threshold | Quantizer):
         return None
     limit = np.iinfo(np.int32)
     direction = layer.output.direction
-    value = fixed_point(layer.output, layer.batch_norm, fraction_bits).clip(limit.min, limit.max)
+    value = output_steps(layer, fraction_bits).clip(limit.min, limit.max)
+    value = value[0] if isinstance(layer.output, Threshold) else value
     low = np.where(direction > 0, value, limit.min)
     high = np.where(direction < 0, value, limit.max)
     return Bounds(low.astype(np.int32), high.astype(np.int32))

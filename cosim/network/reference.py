@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as ByRows
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,15 @@ from jaxtyping import Bool, Float32, Int8, Int32, Int64, Integer, Shaped, UInt8,
 
 from cosim.errors import InputError
 from cosim.network.alias import alias_entries, slot_bits
-from cosim.network.counter import column_words, image_keys, read_keys
+from cosim.network.counter import column_words, image_keys, later_keys, read_keys
 from cosim.network.cumulative import compares, cumulative_thresholds, draws
-from cosim.network.fixed_point import fixed_point
-from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Residual, Threshold
+from cosim.network.fixed_point import output_steps
+from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Residual
 from cosim.network.layout import map_network
+from cosim.network.levels import level_steps
 from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
 from cosim.network.readout import Readout, Readouts, check_readouts
+from cosim.network.real_reference import input_scales, pooled, real_sums
 from cosim.network.window import Window
 
 
@@ -25,13 +28,15 @@ class LayerTrace:
     """What one layer computed; a map as torch lays it out, (image, column, height, width) for "image column *map".
 
     Attributes:
-        sums: Sums over all sub-arrays times 2**fraction_bits, after a pooling of the sums.
+        sums: Sums over all sub-arrays times 2**fraction_bits, after a pooling of the sums (an average as its total);
+            real sums where the weights are real.
         fraction_bits: Position of the binary point of the sums.
-        signs: The binary outputs +1 and -1 after the pooling, or None for the last layer.
+        signs: The binary outputs +1 and -1 after the pooling, odd integers where they have several bits; None for the
+            last layer.
         reals: The real outputs after the pooling, where the layer has such.
     """
 
-    sums: Int32[np.ndarray, "image column *map"]
+    sums: Int32[np.ndarray, "image column *map"] | Float32[np.ndarray, "image column *map"]
     fraction_bits: int
     signs: Int8[np.ndarray, "image column *pooled"] | None
     reals: Float32[np.ndarray, "image column *pooled"] | None = None
@@ -55,21 +60,20 @@ def trace(
     numbers = np.arange(first_image, first_image + len(images), dtype=np.uint64)
     traces: list[LayerTrace] = []
     for position, layer in enumerate(network.layers):
-        values = _inputs(network, position, images, traces)
-        window = network.window(position)
-        values = _on_off(values) if layer.input == "on_off" else values
-        seen, weights = patches(values, window), window_weights(layer, layer.weights, window)
-        sums, fraction_bits = exact_sums(seen, weights * factors(layer)), 0
+        window, planes = network.window(position), bit_planes(layer_inputs(network, position, images, traces), layer)
+        sums, fraction_bits = digital_sums(layer, planes, window), 0
         if layer.reads_circuit and mode != "ideal":
-            by_n_active, keys = (readouts or {})[layer.name], image_keys(seed, position, numbers)
-            signs = window_weights(layer, layer.signs, window)
-            arrays = read_arrays(seen, signs, mappings[layer.name], by_n_active, mode, keys)
-            supports = 1 if layer.support is None else layer.support.value.T
-            read = (arrays * supports).sum(axis=3)
-            by_bit = read.reshape(*read.shape[:2], layer.weight_bits, -1)
-            sums = (by_bit * 2 ** np.arange(layer.weight_bits)[:, None]).sum(axis=2)
-            fraction_bits = by_n_active[mappings[layer.name].kinds[0]].fraction_bits
+            mapping, by_n_active = mappings[layer.name], (readouts or {})[layer.name]
+            keys = image_keys(seed, position, numbers)
+            sums = read_sums(layer, [patches(each, window) for each in planes], mapping, by_n_active, mode, keys)
+            fraction_bits = by_n_active[mapping.kinds[0]].fraction_bits
         fraction_bits += 0 if layer.support is None else layer.support.fraction_bits
+        if layer.scale_inputs:
+            reals = traces[network.source(position)].reals
+            assert reals is not None
+            scales = input_scales(reals.reshape(len(images), *window.in_shape), window)
+            mac = sums.astype(np.float32) / np.float32(2**fraction_bits)
+            sums, fraction_bits = mac * scales[:, :, None], 0
         columns = np.moveaxis(sums, 2, 1)
         size = layer.window.out_size if isinstance(layer, ConvLayer) else ()
         shortcut = network.shortcut(position)
@@ -78,14 +82,46 @@ def trace(
     return logits(traces[-1], network.layers[-1]), tuple(traces)
 
 
+def digital_sums(
+    layer: DenseLayer, planes: list[Shaped[np.ndarray, "image channel height width"]], window: Window
+) -> Shaped[np.ndarray, "image position column"]:
+    """The exact sums, or those with real weights."""
+    if layer.real_weights is None:
+        weights = window_weights(layer, layer.weights, window) * factors(layer)
+        return exact_sums(patches(added_up(planes), window, 2 ** len(planes) - 1), weights)
+    if isinstance(layer, ConvLayer):
+        return real_sums(patches(added_up(planes), window, 2 ** len(planes) - 1), layer.real_weights)
+    return real_sums(added_up(planes).reshape(len(planes[0]), 1, -1), layer.real_weights)
+
+
+def read_sums(
+    layer: DenseLayer,
+    planes: list[Int64[np.ndarray, "image position input"]],
+    mapping: Mapping,
+    by_n_active: ByRows[int, Readout],
+    mode: str,
+    keys: UInt64[np.ndarray, " image"],
+) -> Int64[np.ndarray, "image position output"]:
+    """What the readouts say, every bit of the inputs with every bit of the weights, added with what they are worth."""
+    signs = window_weights(layer, layer.signs, mapping.window)
+    supports = 1 if layer.support is None else layer.support.value.T
+    read: list[Int64[np.ndarray, "image position output"]] = []
+    for bit, plane in enumerate(planes):
+        drawn = later_keys(keys, bit * mapping.window.positions * mapping.arrays)
+        arrays = read_arrays(plane, signs, mapping, by_n_active, mode, drawn)
+        read.append(added_up(np.split((arrays * supports).sum(axis=3), layer.weight_bits, axis=2)))
+    return added_up(read)
+
+
 def patches(
-    values: Shaped[np.ndarray, "image channel height width"], window: Window
-) -> Int64[np.ndarray, "image position input"]:
-    """The inputs of every position, kernel position first; padding holds the window's pad value."""
+    values: Shaped[np.ndarray, "image channel height width"], window: Window, most: int = 1
+) -> Shaped[np.ndarray, "image position input"]:
+    """The inputs of every position, kernel position first; padding holds the window's pad value times the most."""
     (down, right), (tall, wide) = window.padding, window.kernel
     border = [(0, 0), (0, 0), (down, down), (right, right)]
-    padded = np.pad(values.astype(np.int64), border, constant_values=window.pad_value)
-    found: list[Int64[np.ndarray, "image input"]] = []
+    values = values if values.dtype == np.float32 else values.astype(np.int64)
+    padded = np.pad(values, border, constant_values=values.dtype.type(window.pad_value * most))
+    found: list[Shaped[np.ndarray, "image input"]] = []
     for y in range(0, window.out_size[0] * window.stride[0], window.stride[0]):
         for x in range(0, window.out_size[1] * window.stride[1], window.stride[1]):
             part = padded[:, :, y : y + tall, x : x + wide]
@@ -197,40 +233,49 @@ def read_arrays(
     return read
 
 
-def pooled(values: Shaped[np.ndarray, "image column *map"], layer: DenseLayer, of: str) -> np.ndarray:
-    """The largest value of every window, where the layer pools these values."""
-    if not isinstance(layer, ConvLayer) or layer.pool is None or layer.pool.of != of:
-        return values
-    pool = layer.pool
-    lowest = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
-    (down, right), (tall, wide) = pool.padding, pool.size
-    border = [(0, 0), (0, 0), (down, down), (right, right)]
-    padded = np.pad(values, border, constant_values=values.dtype.type(lowest))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (tall, wide), axis=(2, 3))
-    return windows[:, :, :: pool.stride[0], :: pool.stride[1]].max(axis=(4, 5))
-
-
 def threshold_signs(
     sums: Int64[np.ndarray, "image column *map"], layer: DenseLayer, fraction_bits: int
 ) -> Int8[np.ndarray, "image column *map"]:
-    """+1 where direction * sum >= direction * value."""
-    assert isinstance(layer.output, Threshold)
+    """+1 where direction * sum >= direction * value, else -1; added over the steps of a quantizer."""
+    assert not isinstance(layer.output, Affine | Residual)
     shape = (-1,) + (1,) * (sums.ndim - 2)
     direction = layer.output.direction.astype(np.int64).reshape(shape)
-    value = fixed_point(layer.output, layer.batch_norm, fraction_bits).reshape(shape)
-    on: Bool[np.ndarray, "image column *map"] = direction * sums >= direction * value
-    return np.where(on, np.int8(1), np.int8(-1))
+    total = np.zeros(sums.shape, np.int8)
+    for value in output_steps(layer, fraction_bits):
+        on: Bool[np.ndarray, "image column *map"] = direction * sums >= direction * value.reshape(shape)
+        total += np.where(on, np.int8(1), np.int8(-1))
+    return total
+
+
+def bit_planes(
+    values: Shaped[np.ndarray, "image channel height width"], layer: DenseLayer
+) -> list[Shaped[np.ndarray, "image channel height width"]]:
+    """The bits of binary inputs, the lowest first: +1 and -1, or 1 and 0; other inputs as they are."""
+    if layer.input not in ("binary", "on_off"):
+        return [values]
+    level = (values.astype(np.int64) + 2**layer.activation_bits - 1) // 2
+    bits = [level >> bit & 1 for bit in range(layer.activation_bits)]
+    return bits if layer.input == "on_off" else [2 * bit - 1 for bit in bits]
+
+
+def added_up(bits: list[np.ndarray]) -> np.ndarray:
+    """What bits are worth together, each twice the one before it."""
+    total = bits[0]
+    for number, bit in enumerate(bits[1:], start=1):
+        total = total + bit * 2**number
+    return total
 
 
 def residual_reals(
-    sums: Int64[np.ndarray, "image column *map"],
+    sums: Shaped[np.ndarray, "image column *map"],
     output: Residual,
     fraction_bits: int,
     shortcut: Float32[np.ndarray, "image column *map"] | None,
+    taps: int = 1,
 ) -> Float32[np.ndarray, "image column *map"]:
     """hard_tanh(sum * scale + offset + shortcut), one float32 rounding an operation."""
     shape = (-1,) + (1,) * (sums.ndim - 2)
-    mac = sums.astype(np.int32).astype(np.float32) / np.float32(2**fraction_bits)
+    mac = sums.astype(np.float32) / np.float32(2**fraction_bits) / np.float32(taps)
     reals = mac * output.scale.reshape(shape) + output.offset.reshape(shape)
     if shortcut is not None:
         reals = reals + shortcut
@@ -242,43 +287,48 @@ def logits(last: LayerTrace, layer: DenseLayer) -> Float32[np.ndarray, "image lo
     if not isinstance(layer.output, Affine):
         raise InputError("the last layer needs an affine output")
     sums = last.sums.reshape(len(last.sums), -1)
-    return layer.output.apply(sums.astype(np.float32) / np.float32(2**last.fraction_bits))
+    return layer.output.apply(sums.astype(np.float32) / np.float32(2**last.fraction_bits) / np.float32(layer.sum_taps))
 
 
-def _inputs(
-    network: Network, position: int, images: UInt8[np.ndarray, "image ..."], traces: list[LayerTrace]
+def layer_inputs(
+    network: Network, position: int, images: UInt8[np.ndarray, "image ..."], traces: Sequence[LayerTrace]
 ) -> Shaped[np.ndarray, "image channel height width"]:
+    """What the layer at a position takes: pixels, numbers, signs or odd integers."""
     window = network.window(position)
     if position == 0:
         values = images.astype(np.int64)
         if network.pixel_threshold is not None:
             values = np.where(values >= network.pixel_threshold, 1, -1)
     else:
-        signs = traces[network.source(position)].signs
-        assert signs is not None
-        values = signs
+        before = traces[network.source(position)]
+        layer = network.layers[position]
+        values = before.reals if layer.input == "real" else before.signs
+        if layer.input != "real" and layer.activation_bits > 1 and before.reals is not None:
+            steps = level_steps(layer.activation_bits)
+            values = 2 * (before.reals[..., None] >= steps).sum(axis=-1) - len(steps)
+        assert values is not None
     if position == 0 and isinstance(network.layers[0], ConvLayer):
         channels, height, width = window.in_shape
         return values.reshape(len(images), height, width, channels).transpose(0, 3, 1, 2)
     return values.reshape(len(images), *window.in_shape)
 
 
-def _on_off(values: Shaped[np.ndarray, "image channel height width"]) -> Shaped[np.ndarray, "..."]:
-    """+1 as 1, and -1 as 0."""
-    return (values + 1) // 2
-
-
 def _finish(
     layer: DenseLayer,
-    sums: Int64[np.ndarray, "image column *map"],
+    sums: Shaped[np.ndarray, "image column *map"],
     fraction_bits: int,
     shortcut: Float32[np.ndarray, "image column *map"] | None,
 ) -> LayerTrace:
     sums = pooled(sums, layer, "sums")
-    kept = sums.astype(np.int32)
-    if isinstance(layer.output, Residual):
-        reals = pooled(residual_reals(sums, layer.output, fraction_bits, shortcut), layer, "outputs")
-        return LayerTrace(kept, fraction_bits, np.where(reals >= 0, np.int8(1), np.int8(-1)), reals)
+    kept = sums if sums.dtype == np.float32 else sums.astype(np.int32)
     if isinstance(layer.output, Affine):
         return LayerTrace(kept, fraction_bits, None)
-    return LayerTrace(kept, fraction_bits, pooled(threshold_signs(sums, layer, fraction_bits), layer, "outputs"))
+    if isinstance(layer.output, Residual):
+        outputs = residual_reals(sums, layer.output, fraction_bits, shortcut, layer.sum_taps)
+    else:
+        outputs = threshold_signs(sums, layer, fraction_bits)
+        if not layer.gives_reals:
+            return LayerTrace(kept, fraction_bits, pooled(outputs, layer, "outputs"))
+        outputs = outputs.astype(np.float32)
+    reals = pooled(outputs, layer, "outputs")
+    return LayerTrace(kept, fraction_bits, np.where(reals >= 0, np.int8(1), np.int8(-1)), reals)

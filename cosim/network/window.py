@@ -103,20 +103,28 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Max pooling; what lies beyond the border does not take part, as in torch.
+    """Max or average pooling, as torch's.
+
+    What lies beyond the border does not take part in a maximum; in an average it counts as 0 and as one of the
+    values (torch: count_include_pad). Real numbers are averaged in float32: added one after the other, row by row
+    from 0, then divided by their number. That is what torch's AvgPool2d does on a CPU, to the bit. Integers are added
+    exactly, and divided once where a real number is made of the sum.
 
     Attributes:
         size: Height and width.
         stride: Vertical and horizontal step.
         padding: At most half the size.
         of: "sums": of the sums, before batch norm (torch: convolution, pool, norm, sign); "outputs": of the
-            layer's outputs (torch: convolution, norm, sign, pool; or norm, pool, sign, which is the same).
+            layer's outputs (torch: convolution, norm, sign, pool; or norm, max pool, sign, which is the same).
+        kind: "max" or "average"; an average of outputs is a real output, of which the layers after it take the sign
+            or the number.
     """
 
     size: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int] = (0, 0)
     of: Literal["sums", "outputs"] = "sums"
+    kind: Literal["max", "average"] = "max"
 
     def __post_init__(self) -> None:
         """Refuse sizes that are no sizes and padding in which a window could see nothing.
@@ -129,6 +137,13 @@ class Pool:
             raise InputError(f"padding of a pooling must be at most half its size {self.size}, got {self.padding}")
         if self.of not in ("sums", "outputs"):
             raise InputError(f'a pooling is of "sums" or "outputs", got {self.of!r}')
+        if self.kind not in ("max", "average"):
+            raise InputError(f'a pooling is a "max" or an "average", got {self.kind!r}')
+
+    @property
+    def taps(self) -> int:
+        """The number of values in a window, its padding included."""
+        return self.size[0] * self.size[1]
 
     def window(self, height: int, width: int) -> Window:
         """The windows over a map of one channel."""

@@ -14,6 +14,7 @@ from cosim.errors import InputError
 from cosim.network.outcome import Outcome
 from cosim.report import figures, tables
 from cosim.report.column import View, column_svgs, dots_drawn, views
+from cosim.report.origin import operating_point, samples_from
 from cosim.report.run import KeptCalibration, Run, load_run
 from cosim.report.svg import label, theme_css, themed
 from cosim.surrogate.calibration import Group
@@ -119,6 +120,8 @@ def page_of(run: Run) -> str:
         level_table=tables.level_table(run, codes),
         held_out=tables.held_out_table(run.surrogate.validation),
         correlation=run.surrogate.validation.get("line_correlation"),
+        samples_from=samples_from(about),
+        operating_point=operating_point(about),
         provenance=tables.provenance_table(run),
         calibrations=tables.calibration_tables(run),
         evaluations=tables.outcome_table(run.outcomes),
@@ -209,7 +212,9 @@ def _codes(run: Run, codes: tables.CodeTables) -> list[Panel]:
 
 
 def _about(kept: KeptCalibration) -> str:
-    return f"{label(kept.network)}, {tables.sensing_name(kept.calibration.sensing)}, {kept.calibration.bits} bit"
+    sensing = tables.sensing_name(kept.calibration.sensing)
+    mlsa = ", sequential" if kept.mlsa == "sequential" else ""
+    return f"{label(kept.network)}, {sensing}, {kept.calibration.bits} bit{mlsa}"
 
 
 def _largest(kept: KeptCalibration) -> list[Group]:

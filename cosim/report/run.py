@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from cosim.campaign.filetypes import SAMPLES, STATUS
 from cosim.errors import InputError
 from cosim.network.outcome import Outcome, load_outcomes
 from cosim.surrogate.calibration import Calibration
+from cosim.surrogate.codes import Mlsa
 from cosim.surrogate.files import CALIBRATION, SURROGATE, load_calibration, load_surrogate
 from cosim.surrogate.fit import HELD_OUT
 from cosim.surrogate.model import Surrogate
@@ -41,11 +42,16 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class KeptCalibration:
-    """A calibration with its file's name and header."""
+    """A calibration with its file's name and header.
+
+    Args:
+        mlsa: What read the outcomes: a flash where any was one, which has a comparator a level.
+    """
 
     file: str
     calibration: Calibration
     header: Header
+    mlsa: Mlsa = "flash"
 
     @property
     def network(self) -> str:
@@ -100,8 +106,13 @@ def load_run(folder: Path, surrogate: str | Path | None = None) -> Run:
     stale = {_levels_of(folder, each).name for each in outcomes if each not in current}
     left_out = tuple(sorted(stale | {each.file for each in kept if each not in mine}))
     used = {(each.network, each.sensing, each.bits) for each in current}
-    drawn = tuple(each for each in mine if each.place in used)
+    drawn = tuple(replace(each, mlsa=_mlsa(each, current)) for each in mine if each.place in used)
     return Run(model, header, reads, note, drawn, left_out, current)
+
+
+def _mlsa(kept: KeptCalibration, outcomes: tuple[Outcome, ...]) -> Mlsa:
+    read = [each for each in outcomes if (each.network, each.sensing, each.bits) == kept.place]
+    return "sequential" if all(each.amplifier == "sequential" for each in read) else "flash"
 
 
 def _surrogate_path(folder: Path, surrogate: str | Path | None) -> Path:

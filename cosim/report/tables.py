@@ -115,9 +115,9 @@ def accuracy_table(network: str, outcomes: Sequence[Outcome]) -> Table:
 
 
 def code_tables(run: Run) -> CodeTables:
-    """P(code | count) of every layer in every calibration, with a comparator a level or with its own converter."""
+    """P(code | count) of every layer in every calibration, with its sense amplifier or its own converter."""
     return {
-        (kept.file, group): probabilities(run.surrogate, kept.calibration, group[1], levels)
+        (kept.file, group): probabilities(run.surrogate, kept.calibration, group[1], levels, kept.mlsa)
         for kept in run.calibrations
         for group, levels in kept.calibration.levels.items()
     }

@@ -15,9 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cosim.training.levels import quantize_weights
+
 
 class BinaryLinear(nn.Module):
     """A dense layer without bias whose weights are the signs of its latent weights; sign(0) is +1.
+
+    With several bits they are odd integers, see `cosim.training.levels`, summed in float64 in eval mode.
 
     Inputs of +-1, or pixels 0..255, give integer sums of at most 255 * 784 = 199,920 in magnitude. Every
     partial sum is an integer below 2^24, which float32 holds exactly, so the result is exact in any order of
@@ -25,17 +29,22 @@ class BinaryLinear(nn.Module):
 
     Args:
         weight: Latent weights, shape (column, input), within [-1, 1].
+        bits: Bits of a weight.
     """
 
-    def __init__(self, weight: Float[Tensor, "column input"]) -> None:
+    def __init__(self, weight: Float[Tensor, "column input"], bits: int = 1) -> None:
         """Take the latent weights as the parameter."""
         super().__init__()
+        self.bits = bits
         self.weight = nn.Parameter(weight)
 
     def forward(self, x: Float[Tensor, "image input"]) -> Float[Tensor, "image column"]:
         """Sums of the inputs with the signs of the weights, shape (image, column); in float32 under autocast too."""
         with torch.autocast(x.device.type, enabled=False):
-            return x.float() @ binarize_weights(self.weight).T
+            weight = binarize_weights(self.weight, self.bits)
+            if self.bits > 1 and not self.training:
+                return (x.double() @ weight.double().T).float()
+            return x.float() @ weight.T
 
     @torch.no_grad()
     def clip(self) -> None:
@@ -101,8 +110,10 @@ def binary_mlp(
     return nn.Sequential(modules)
 
 
-def binarize_weights(weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Signs of latent weights (sign(0) = +1), with the identity as gradient."""
+def binarize_weights(weight: Float[Tensor, "*shape"], bits: int = 1) -> Float[Tensor, "*shape"]:
+    """Signs of latent weights (sign(0) = +1), or odd integers, with a straight gradient."""
+    if bits > 1:
+        return quantize_weights(weight, bits)
     return cast(Tensor, _WeightSign.apply(weight))
 
 

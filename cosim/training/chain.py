@@ -129,6 +129,8 @@ def _module_of(node: fx.Node, function: str) -> nn.Module | None:
     options: dict[str, Any] = dict(node.kwargs)
     if function in ("sign", "tanh") and not extra and not options:
         return _TorchSign() if function == "sign" else nn.Tanh()
+    if function in ("avg_pool2d", "adaptive_avg_pool2d") and len(extra) == 1 and not options:
+        return nn.AvgPool2d(extra[0]) if function == "avg_pool2d" else nn.AdaptiveAvgPool2d(extra[0])
     if function == "hardtanh" and not extra and not (options.keys() - {"min_val", "max_val", "inplace"}):
         return nn.Hardtanh(float(options.get("min_val", -1.0)), float(options.get("max_val", 1.0)))
     if function == "flatten" and (extra == [1] or options == {"start_dim": 1}) and not (extra and options):

@@ -20,13 +20,16 @@ class BinaryConv2d(nn.Module):
     """A convolution without bias whose weights are the signs of its latent weights; sign(0) is +1.
 
     In eval mode the sums are rounded to integers: torch may use a transform (Winograd) for a convolution, whose
-    sums are only nearly whole. So inputs of +-1, and pixels 0..255, give exact sums below 2^24.
+    sums are only nearly whole. So inputs of +-1, and pixels 0..255, give exact sums below 2^24. Weights of several
+    bits are odd integers (see `cosim.training.levels`), and their sums are taken in float64 in eval mode.
 
     Args:
         weight: Latent weights, shape (column, channel, kernel row, kernel column), within [-1, 1].
         stride: Step down and right.
         padding: Rows above and below, columns left and right.
-        pad_value: What the padding holds.
+        pad_value: What the padding holds, as a bit of each input.
+        bits: Bits of a weight.
+        input_bits: Bits of an input: the padding then holds pad_value * (2**input_bits - 1).
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class BinaryConv2d(nn.Module):
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
         pad_value: PadValue = 0,
+        bits: int = 1,
+        input_bits: int = 1,
     ) -> None:
         """Take the latent weights as the parameter."""
         super().__init__()
@@ -43,16 +48,20 @@ class BinaryConv2d(nn.Module):
         self.stride = stride
         self.padding = padding
         self.pad_value: PadValue = pad_value
+        self.bits, self.input_bits = bits, input_bits
 
     def forward(self, x: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image column row place"]:
         """Sums of the inputs with the signs of the weights at every position."""
         padding = self.padding
         if self.pad_value and any(padding):
             down, right = padding
-            x = nn.functional.pad(x, (right, right, down, down), value=float(self.pad_value))
+            x = nn.functional.pad(x, (right, right, down, down), value=float(self.pad_value * (2**self.input_bits - 1)))
             padding = (0, 0)
-        weight = binarize_weights(self.weight).contiguous(memory_format=torch.channels_last)
+        weight = binarize_weights(self.weight, self.bits).contiguous(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
+        if not self.training and self.bits + self.input_bits > 2:
+            with torch.autocast(x.device.type, enabled=False):
+                return nn.functional.conv2d(x.double(), weight.double(), stride=self.stride, padding=padding).float()
         sums = nn.functional.conv2d(x, weight, stride=self.stride, padding=padding)
         return sums if self.training else sums + (sums.round() - sums).detach()
 
@@ -68,8 +77,8 @@ class BinaryConv2d(nn.Module):
         self.weight.clamp_(-1.0, 1.0)
 
 
-def binary_network(recipe: TrainingRecipe, image_shape: Sequence[int], classes: int) -> nn.Sequential:
-    """The network of a recipe before training.
+def chain_network(recipe: TrainingRecipe, image_shape: Sequence[int], classes: int) -> nn.Sequential:
+    """The network of a recipe before training, where `recipe.is_chain`.
 
     It takes pixels 0..255 as float32: (image, pixel) without convolutions, (image, channel, row, column) with them.
 

@@ -1,20 +1,21 @@
-"""Folding of torch's batch norm and sign into an integer threshold and a direction, ties included."""
+"""Folding of torch's batch norm and sign, or levels, into integer thresholds and a direction, ties included."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
 from cosim.errors import InputError
-from cosim.network.layers import Threshold
+from cosim.network.layers import Quantizer, Threshold
+from cosim.network.levels import level_steps
 
 _CHUNK = 2048
 _EXACT = 2**24
 
 
-def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int) -> Threshold:
+def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int, taps: int = 1) -> Threshold:
     """The integer rule that equals `norm(sum) >= 0` for every integer sum from -reach to reach.
 
     torch's own batch norm (eval mode) is run on all of these integers, and the sum where its sign changes is
@@ -24,12 +25,13 @@ def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int) -> Threshold:
     Args:
         norm: Batch norm over the columns, with running statistics; torch gives the same bits for columns and maps.
         reach: Largest magnitude of a sum, at least 1 and below 2^24, where float32 ends to hold each integer.
+        taps: Where the batch norm is of an average, of how many sums; the rule is one of their total.
 
     Raises:
         InputError: A parameter is not finite, or the sign of a column changes more than once.
     """
     _check(norm, reach)
-    first, changes, positive = _scan(_of_columns(norm), reach)
+    first, changes, positive = _scan(_of_columns(norm), reach, taps)
     if bool((changes > 1).any()):
         raise InputError(f"batch norm is not monotone in column {int(changes.argmax())}")
     rising = ~first & (changes == 1)
@@ -42,6 +44,26 @@ def fold(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int) -> Threshold:
     return Threshold(value.numpy().astype(np.int32), direction.numpy().astype(np.int8))
 
 
+def fold_levels(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int, taps: int, bits: int) -> Quantizer:
+    """The integer rule that equals the levels of `norm(sum / taps)` for every integer sum from -reach to reach.
+
+    torch's own batch norm (eval mode) is bisected at every level; it never falls with the sum, or never rises, as each
+    of its float32 operations does.
+
+    Raises:
+        InputError: A sum that float32 does not hold, or a parameter that is not finite.
+    """
+    _check(norm, reach)
+    columns, rows = _of_columns(norm), norm.num_features
+    falling = _at(columns, torch.full((rows,), -reach), taps) > _at(columns, torch.full((rows,), reach), taps)
+    direction = torch.where(falling, -1, 1)
+    values: list[np.ndarray] = []
+    for level in level_steps(bits):
+        value = _first(columns, direction, reach, taps, float(level))
+        values.append((direction * value).numpy().astype(np.int32))
+    return Quantizer(np.stack(values, axis=1), direction.numpy().astype(np.int8))
+
+
 def _of_columns(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.BatchNorm1d:
     """The same batch norm, on the CPU and in eval mode, over columns without a map."""
     columns = nn.BatchNorm1d(norm.num_features, eps=norm.eps)
@@ -50,7 +72,7 @@ def _of_columns(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.BatchNorm1d:
 
 
 def _scan(
-    norm: nn.BatchNorm1d, reach: int
+    norm: nn.BatchNorm1d, reach: int, taps: int
 ) -> tuple[Bool[Tensor, " column"], Int64[Tensor, " column"], Int64[Tensor, " column"]]:
     """Sign at -reach, number of sign changes and number of positive outputs over all integers, by column."""
     columns = norm.num_features
@@ -59,7 +81,7 @@ def _scan(
     first = last = torch.zeros(0)
     with torch.no_grad():
         for start in range(-reach, reach + 1, _CHUNK):
-            sums = torch.arange(start, min(start + _CHUNK, reach + 1), dtype=torch.float32)
+            sums = torch.arange(start, min(start + _CHUNK, reach + 1), dtype=torch.float32) / taps
             outputs = norm(sums.unsqueeze(1).expand(-1, columns).contiguous()) >= 0
             first = outputs[0] if start == -reach else first
             before = outputs[:1] if start == -reach else last.unsqueeze(0)
@@ -79,3 +101,23 @@ def _check(norm: nn.BatchNorm1d | nn.BatchNorm2d, reach: int) -> None:
             raise InputError(f"batch norm's {name} has values that are not finite", hint="train again")
     if bool((norm.running_var < 0).any()):
         raise InputError("batch norm's running_var is negative")
+
+
+def _first(
+    norm: nn.BatchNorm1d, direction: Int[Tensor, " column"], reach: int, taps: int, level: float
+) -> Int[Tensor, " column"]:
+    """The smallest direction * sum at which the level is reached; `_EXACT` where it is never."""
+    low, high = torch.full_like(direction, -reach), torch.full_like(direction, reach)
+    reached: Bool[Tensor, " column"] = _at(norm, direction * high, taps) >= level
+    while bool((low < high).any()):
+        middle = torch.div(low + high, 2, rounding_mode="floor")
+        on = _at(norm, direction * middle, taps) >= level
+        low, high = torch.where(on, low, torch.minimum(middle + 1, high)), torch.where(on, middle, high)
+    return torch.where(reached, low, _EXACT)
+
+
+def _at(norm: nn.BatchNorm1d, sums: Int[Tensor, " column"], taps: int) -> Float[Tensor, " column"]:
+    """What the batch norm gives for one sum a column; as in a batch of many, whose values a vector loop computes."""
+    with torch.no_grad():
+        values = sums.float() / taps
+        return norm(values.expand(64, -1).contiguous())[0]

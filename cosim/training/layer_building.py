@@ -7,33 +7,31 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from cosim.errors import InputError
-from cosim.network.layers import affine_of
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
-from cosim.training.packed import Norm, norm_arrays, pair
+from cosim.training.groups import Norm
+from cosim.training.levels import Levels
+from cosim.training.packed import pair
 from cosim.training.pixel_sign import PixelSign
-from cosim.training.probing import binarizes_inputs, column_scales, sign_at_zero
-from cosim.training.simulated import plain
+from cosim.training.probing import binarizes_inputs, sign_at_zero
+from cosim.training.real import AffineNorm1d, AffineNorm2d, RealConv2d, RealLinear, scale_and_offset
+from cosim.training.twins import (
+    PLAIN,
+    Average,
+    Pending,
+    Weighted,
+    affine_norm_of,
+    average_of,
+    binary_of,
+    merged_of,
+    real_of,
+    scale_of,
+)
 
-Weighted = nn.Linear | nn.Conv2d | BinaryLinear | BinaryConv2d
-
-_PLAIN = (nn.Linear, nn.Conv2d, BinaryLinear, BinaryConv2d)
 _NEEDS_SIGNS = "its input is not +1 and -1: a sign must stand before it"
-
-
-@dataclass(slots=True)
-class Pending:
-    """Weights whose batch norm has not come yet: the sums are multiplied by `scale` and `bias` is added."""
-
-    name: str
-    columns: int
-    conv: bool
-    scale: Float[Tensor, " column"]
-    bias: Float[Tensor, " column"]
 
 
 @dataclass(slots=True)
@@ -54,6 +52,8 @@ class Builder:
         reads: Layers that are read from arrays, with `flattened` as it was at each.
         norms: Batch norms of their sums.
         reading: Whether the pending weights are of such a layer.
+        exact_only: Modules that a model whose partial sums are read cannot have, and why, by their place.
+        bent: Why the numbers after the last batch norm are not those of a packed network, where only signs may follow.
     """
 
     pixel_scale: float = 1.0
@@ -69,6 +69,8 @@ class Builder:
     reads: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
     norms: list[str] = field(default_factory=list[str])
     reading: bool = False
+    exact_only: dict[str, str] = field(default_factory=dict[str, str])
+    bent: str = ""
 
     def keep(self, name: str, module: nn.Module) -> str:
         """Keep a module in floating point, and say so."""
@@ -88,6 +90,8 @@ class Builder:
         """
         if isinstance(module, PixelSign):
             return "simulated", self._add_pixel_sign(name, module)
+        if isinstance(module, RealLinear | RealConv2d):
+            return "simulated", self.add_real(name, module)
         if isinstance(module, Weighted):
             return "simulated", self._add_weights(name, module)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -96,6 +100,10 @@ class Builder:
             return "simulated", self._add_affine(module, last)
         if isinstance(module, nn.MaxPool2d):
             return "simulated", self._add_pool(name, module)
+        if isinstance(module, Average):
+            return "simulated", self._add_average(name, module)
+        if isinstance(module, Levels):
+            return "simulated", self._add_levels(name, module)
         if isinstance(module, nn.Hardtanh | nn.Tanh):
             return "simulated", self._add_tanh(name, module)
         if isinstance(module, nn.Flatten):
@@ -121,7 +129,9 @@ class Builder:
             name, last = self.modules.popitem()
             if last is not norm:
                 return f"nothing may follow the last batch norm, but {name} does"
-        scale, offset = (pending.scale, pending.bias) if norm is None else _affine(norm)
+        if self.bent:
+            return self.bent
+        scale, offset = (pending.scale, pending.bias) if norm is None else scale_and_offset(norm)
         self.modules["affine" if "affine" not in self.modules else f"{pending.name}_affine"] = ClassAffine(
             scale, offset
         )
@@ -134,38 +144,84 @@ class Builder:
         self.values = "signs"
         return f"pixels from {int(module.threshold)} on are +1, so that the first layer is read as well"
 
-    def _add_weights(self, name: str, module: Weighted) -> str:
+    def add_real(self, name: str, module: nn.Linear | nn.Conv2d | RealLinear | RealConv2d) -> str:
+        """Make a layer of real weights, and say what it becomes.
+
+        Raises:
+            InputError: Its inputs are neither pixels nor signs nor real numbers that a packed network has.
+        """
+        self._check_weights(module)
+        if self.values == "reals":
+            self._take_reals()
+        elif self.values not in ("pixels", "signs"):
+            raise InputError("its input is neither pixels nor signs nor the result of a batch norm")
+        self._check_inputs(module, module.weight.detach())
+        scale = torch.full((len(module.weight),), self.pixel_scale if self.values == "pixels" else 1.0)
+        said = {"pixels": "pixels 0..255", "signs": "signs", "reals": "real numbers"}[self.values]
+        self._begin(name, module, real_of(module), scale)
+        return f"{type(self.modules[next(reversed(self.modules))]).__name__}, real weights, digital, on {said}"
+
+    def _check_weights(self, module: Weighted) -> None:
         if id(module) in self.seen:
             raise InputError("it is called twice; a layer has weights of its own")
         self.seen.add(id(module))
         for what, values in module.named_parameters():
             if not bool(torch.isfinite(values).all()):
                 raise InputError(f"its {what} has values that are not finite")
+
+    def _take_reals(self) -> None:
+        """Make the last batch norm one whose numbers are those of a packed network."""
+        if self.bent:
+            raise InputError(f"{self.bent} where its numbers are taken")
+        if self.norm is not None and not isinstance(self.norm, AffineNorm1d | AffineNorm2d):
+            norm = self.norm
+            self.norm = affine_norm_of(norm)
+            key = next(key for key, module in self.modules.items() if module is norm)
+            self.modules[key] = self.norm
+
+    def _begin(self, name: str, module: Weighted, twin: nn.Module, scale: Tensor) -> None:
+        """Put a layer's weights, and wait for its batch norm."""
+        put = self._put(name, twin)
+        self.reading = self.values == "signs" and isinstance(twin, BinaryLinear | BinaryConv2d)
+        if self.reading:
+            self.reads[put] = self.flattened
+            self._check_bits(name, twin)
+        self.flattened = None
+        bias = getattr(module, "bias", None)
+        columns = len(module.weight)
+        bias = torch.zeros(columns) if bias is None else bias.detach().float().clone()
+        conv, real = isinstance(twin, BinaryConv2d | RealConv2d), isinstance(twin, RealLinear | RealConv2d)
+        self.pending, self.norm, self.pooled, self.bent = (
+            Pending(name, columns, conv, scale, bias, real),
+            None,
+            False,
+            "",
+        )
+        self.values, self.channels, self.flat = "sums", columns, not conv
+
+    def _check_bits(self, name: str, twin: nn.Module) -> None:
+        bits = twin.bits if isinstance(twin, BinaryLinear | BinaryConv2d) else 1
+        if bits > 1:
+            self.exact_only[f"{name} ({type(twin).__name__})"] = f"weights of {bits} bits are not read inside torch"
+
+    def _add_weights(self, name: str, module: Weighted) -> str:
+        self._check_weights(module)
         own_signs = self._signs_of_its_own(name, module)
         if self.values not in ("pixels", "signs"):
             raise InputError(_NEEDS_SIGNS)
         weight = module.weight.detach()
         self._check_inputs(module, weight)
-        said, scale = _scale(module)
+        said, scale = scale_of(module)
         if self.values == "pixels":
             scale = scale * self.pixel_scale
-        twin = _binary(module)
-        put = self._put(name, twin)
-        self.reading = self.values == "signs"
-        if self.reading:
-            self.reads[put] = self.flattened
-        self.flattened = None
-        bias = getattr(module, "bias", None)
-        bias = torch.zeros(len(weight)) if bias is None else bias.detach().float().clone()
-        conv = isinstance(twin, BinaryConv2d)
-        self.pending, self.norm, self.pooled = Pending(name, len(weight), conv, scale, bias), None, False
+        twin = binary_of(module)
         where = "digital, on pixels 0..255" if self.values == "pixels" else "read from the array"
-        self.values, self.channels, self.flat = "sums", len(weight), not conv
+        self._begin(name, module, twin, scale)
         return f"{own_signs}{type(twin).__name__}, {where}; {said}"
 
     def _signs_of_its_own(self, name: str, module: nn.Module) -> str:
         """A sign before a layer whose forward takes the signs of its inputs itself."""
-        if type(module) in _PLAIN or not isinstance(module, nn.Linear | nn.Conv2d) or not binarizes_inputs(module):
+        if type(module) in PLAIN or not isinstance(module, nn.Linear | nn.Conv2d) or not binarizes_inputs(module):
             return ""
         if self.values == "pixels":
             raise InputError("it takes the signs of its inputs, but the pixels are all positive")
@@ -175,7 +231,7 @@ class Builder:
         return "Sign, as its forward takes the signs of its inputs, and "
 
     def _check_inputs(self, module: nn.Module, weight: Tensor) -> None:
-        conv = isinstance(module, nn.Conv2d | BinaryConv2d)
+        conv = isinstance(module, nn.Conv2d | BinaryConv2d | RealConv2d)
         if conv and self.flat and self.values == "signs":
             raise InputError("a convolution after a dense layer or a flattening has no map")
         known = self.channels if self.flat is (not conv) else None
@@ -197,7 +253,8 @@ class Builder:
         for what, values in module.state_dict().items():
             if not bool(torch.isfinite(values).all()):
                 raise InputError(f"its {what} has values that are not finite")
-        merged = _merged(module, pending)
+        merged = merged_of(module, pending)
+        merged = affine_norm_of(merged) if pending.real else merged
         self._put_norm(name, merged)
         self.norm, self.values = merged, "reals"
         joined = bool((pending.bias != 0).any()) or bool((pending.scale != 1).any())
@@ -227,19 +284,46 @@ class Builder:
         self.pooled = True
         return {"sums": "of the sums", "signs": "of the signs"}.get(self.values, "of the layer's outputs")
 
+    def _add_average(self, name: str, module: Average) -> str:
+        twin, padded = average_of(module)
+        if self.values not in ("sums", "reals", "signs"):
+            raise InputError("an average of the pixels or of kept modules has no simulation")
+        if self.flat:
+            raise InputError("a pooling needs a map, not columns")
+        if self.pooled:
+            raise InputError("a layer has one pooling")
+        pending = self.pending
+        if padded and self.values == "sums" and pending is not None and bool((pending.bias != 0).any()):
+            raise InputError(f"its padding has no bias, but the outputs of {pending.name} do")
+        if self.values == "reals":
+            self._take_reals()
+        if self.values == "sums" and self.reading:
+            why = "an average of sums that are read inside torch may stand after their batch norm or sign, not before"
+            self.exact_only[f"{name} ({type(module).__name__})"] = why
+        said = {"sums": "of the sums", "signs": "of the signs"}.get(self.values, "of the layer's real outputs")
+        self._put(name, twin)
+        self.pooled = True
+        if self.values != "sums":
+            self.values, self.pending, self.norm = "reals", None, None
+        return f"average {said}"
+
     def _add_tanh(self, name: str, module: nn.Hardtanh | nn.Tanh) -> str:
         if isinstance(module, nn.Hardtanh) and not module.min_val < 0 < module.max_val:
             raise InputError(f"a hard tanh from {module.min_val} to {module.max_val} changes signs")
         if self.values not in ("sums", "reals", "float"):
             raise InputError("a tanh stands between a layer and its sign")
         self._ensure_norm()
+        if isinstance(module, nn.Tanh) or (module.min_val, module.max_val) != (-1.0, 1.0) or self.pending is None:
+            self.bent = (
+                f"{name} ({type(module).__name__}) may only be followed by a sign: it is no hard tanh of -1 to 1"
+            )
         self._put(name, copy.deepcopy(module))
         return "gradient of the sign after it, which it does not change"
 
     def _add_flatten(self, name: str, module: nn.Flatten) -> tuple[str, str]:
         if (module.start_dim, module.end_dim) != (1, -1):
             raise InputError("only a flattening of everything but the images, start_dim 1 and end_dim -1")
-        if self.values not in ("pixels", "signs", "float"):
+        if self.values not in ("pixels", "signs", "reals", "float"):
             raise InputError(_NEEDS_SIGNS)
         self._put(name, nn.Flatten())
         self.flattened = self.flattened if self.flat else self.channels
@@ -259,13 +343,24 @@ class Builder:
         self._put_sign(name)
         return "sign with the gradient of a hard tanh" + ("" if zero == 1.0 else f"; its {zero:g} at 0 becomes +1")
 
+    def _add_levels(self, name: str, module: Levels) -> str:
+        if self.values not in ("sums", "reals"):
+            raise InputError("levels must follow a convolution or dense layer")
+        if self.bent:
+            raise InputError(self.bent)
+        self._put_sign(name)
+        self.modules[next(reversed(self.modules))] = copy.deepcopy(module)
+        self.exact_only[f"{name} (Levels)"] = f"activations of {module.bits} bits are not read inside torch"
+        return f"{module.bits} bits an activation"
+
     def _ensure_norm(self) -> None:
         """Where weights have no batch norm, one that does nothing but add the bias."""
         pending = self.pending
         if pending is None or self.norm is not None:
             return
         plain = (nn.BatchNorm2d if pending.conv else nn.BatchNorm1d)(pending.columns, eps=0.0)
-        self.norm = _merged(plain, pending)
+        self.norm = merged_of(plain, pending)
+        self.norm = affine_norm_of(self.norm) if pending.real else self.norm
         self._put_norm(f"{pending.name}_norm", self.norm)
         self.values = "reals"
 
@@ -277,7 +372,7 @@ class Builder:
     def _put_sign(self, name: str) -> None:
         self._ensure_norm()
         self._put(name, Sign())
-        self.pending, self.norm, self.values = None, None, "signs"
+        self.pending, self.norm, self.values, self.bent = None, None, "signs", ""
 
     def _put(self, name: str, module: nn.Module) -> str:
         """Add a module; the name that it has got."""
@@ -287,69 +382,3 @@ class Builder:
             name, number = f"{own}_{number}", number + 1
         self.modules[name] = module
         return name
-
-
-def _scale(module: Weighted) -> tuple[str, Float[Tensor, " column"]]:
-    """What becomes of the weights, and the factor of every column."""
-    weight = module.weight.detach().flatten(1)
-    ones = torch.ones(len(weight))
-    if isinstance(module, BinaryLinear | BinaryConv2d):
-        return "binary as it is", ones
-    if type(module) not in _PLAIN:
-        scale = column_scales(module)
-        if scale is None:
-            raise InputError("its forward is not a sum of inputs times signs of its weights, times a factor a column")
-        return "its forward binarizes its weights", scale
-    size = weight.abs()
-    if torch.equal(size, size[:, :1].expand_as(size)) and bool((size > 0).all()):
-        return "its weights are signs times a factor a column", size[:, 0].float().clone()
-    zeros = int((weight == 0).sum())
-    return "the signs of its real weights" + (f", {zeros} of them 0, which count as +1" if zeros else ""), ones
-
-
-def _binary(module: Weighted) -> BinaryLinear | BinaryConv2d:
-    """The same layer with latent weights."""
-    if isinstance(module, BinaryLinear | BinaryConv2d):
-        return plain(module)
-    weight = module.weight.detach().float().clamp(-1.0, 1.0)
-    if isinstance(module, nn.Linear):
-        return BinaryLinear(weight)
-    if module.groups != 1 or pair(module.dilation) != (1, 1) or module.padding_mode != "zeros":
-        raise InputError(
-            f"a convolution must have groups 1, dilation 1 and padding of zeros, "
-            f"it has {module.groups}, {module.dilation} and {module.padding_mode!r}"
-        )
-    return BinaryConv2d(weight, stride=pair(module.stride), padding=_padding(module))
-
-
-def _padding(module: nn.Conv2d) -> tuple[int, int]:
-    kernel = pair(module.kernel_size)
-    if module.padding == "valid":
-        return 0, 0
-    if module.padding == "same":
-        if any(size % 2 == 0 for size in kernel):
-            raise InputError(f'padding "same" with an even kernel {kernel} is not the same on both sides')
-        return (kernel[0] - 1) // 2, (kernel[1] - 1) // 2
-    padding = pair(module.padding)
-    if any(pad >= size for pad, size in zip(padding, kernel, strict=True)):
-        raise InputError(f"padding must be smaller than the kernel {kernel}, got {padding}")
-    return padding
-
-
-def _merged(norm: Norm, pending: Pending) -> Norm:
-    """A batch norm of the bare sums that equals `norm` of the sums times a factor plus a bias."""
-    kind = nn.BatchNorm2d if isinstance(norm, nn.BatchNorm2d) else nn.BatchNorm1d
-    merged = kind(norm.num_features, eps=norm.eps, momentum=norm.momentum)
-    merged.load_state_dict(norm.state_dict(), strict=False)
-    assert norm.running_mean is not None
-    assert merged.running_mean is not None
-    scale, bias = pending.scale.double(), pending.bias.double()
-    with torch.no_grad():
-        merged.running_mean.copy_((norm.running_mean.double() - bias) / scale)
-        merged.weight.copy_(merged.weight.double() * scale)
-    return merged
-
-
-def _affine(norm: Norm) -> tuple[Tensor, Tensor]:
-    scale, offset = affine_of(norm_arrays(norm))
-    return torch.from_numpy(scale), torch.from_numpy(offset)

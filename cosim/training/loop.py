@@ -19,7 +19,10 @@ from cosim.stats import Estimate, proportion
 from cosim.training.batches import Split, batch_count, batches, network_input, split
 from cosim.training.binary import BinaryLinear
 from cosim.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from cosim.training.convolutional import BinaryConv2d, binary_network
+from cosim.training.convolutional import BinaryConv2d
+from cosim.training.described import binary_network
+from cosim.training.graph import Graph
+from cosim.training.packed import export
 from cosim.training.recipe import TrainingRecipe, check_recipe, load_recipe
 from cosim.training.result import Run, write_result
 
@@ -100,6 +103,8 @@ def _train(recipe: TrainingRecipe, out: Path, images: Images, test: Images | Non
     training, validation = split(images, recipe.holdout_images)
     classes = int(training.labels.max()) + 1
     module = binary_network(recipe, images.images.shape[1:], classes)
+    if isinstance(module, Graph):  # What cannot be packed is refused now, and not after hours.
+        export(module, name=recipe.name, image_shape=images.images.shape[1:])
     optimizer = torch.optim.Adam(module.parameters(), lr=recipe.learning_rate, fused=True)
     data_hash = _hash(images)
     checkpoint = out / f"{recipe.name}.checkpoint.h5"

@@ -4,53 +4,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
+from jaxtyping import Float, UInt64
 from torch import Tensor, nn
 
 from cosim.errors import InputError
-from cosim.network.layers import PIXEL_MAX, Affine, BatchNorm, ConvLayer, DenseLayer, Network, Pool, Threshold, Window
-from cosim.network.packing import pack_bits
-from cosim.training.binary import BinaryLinear, ClassAffine, Sign
-from cosim.training.convolutional import BinaryConv2d
-from cosim.training.fold import fold
-from cosim.training.pixel_sign import without_pixel_sign
-
-Norm = nn.BatchNorm1d | nn.BatchNorm2d
-Weights = BinaryLinear | BinaryConv2d
-
-_PASSED_OVER = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
-_EXPECTED = (
-    "a layer must be BinaryLinear or BinaryConv2d, BatchNorm and Sign, a convolution also with a MaxPool2d before "
-    "BatchNorm or next to Sign; the last layer must be BinaryLinear or BinaryConv2d and ClassAffine"
+from cosim.network.layers import (
+    PIXEL_MAX,
+    Affine,
+    BatchNorm,
+    ConvLayer,
+    DenseLayer,
+    Network,
+    Pool,
+    Quantizer,
+    Residual,
+    Threshold,
+    Window,
+    affine_of,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The modules that become one layer.
-
-    Attributes:
-        name: Of the module with the weights.
-        weights: That module.
-        norm: Batch norm; None in the last layer.
-        affine: The last layer's scale and offset.
-        pool: Max pooling.
-        pool_of: "sums" before the batch norm, "outputs" after it.
-    """
-
-    name: str
-    weights: Weights
-    norm: Norm | None
-    affine: ClassAffine | None
-    pool: nn.MaxPool2d | None
-    pool_of: Literal["sums", "outputs"]
+from cosim.network.packing import pack_bits
+from cosim.training.binary import BinaryLinear
+from cosim.training.convolutional import BinaryConv2d
+from cosim.training.fold import fold, fold_levels
+from cosim.training.graph import Graph
+from cosim.training.groups import EXPECTED, Group, Norm, Pooling, gives_reals, groups, without_pixel_sign
+from cosim.training.levels import levels_of
+from cosim.training.real import GlobalAverage, RealConv2d, RealLinear
 
 
 def export(
-    module: nn.Sequential,
+    module: nn.Sequential | Graph,
     *,
     name: str,
     image_shape: tuple[int, ...] = (28, 28),
@@ -62,7 +49,10 @@ def export(
         module: (BinaryLinear, BatchNorm1d, Sign) or (BinaryConv2d, BatchNorm2d, Sign) for every layer but the last,
             with a MaxPool2d before the norm or next to the sign of a convolution; then (BinaryLinear, ClassAffine).
             nn.Flatten may stand before a dense layer, nn.Hardtanh or nn.Tanh before a sign, nn.Dropout anywhere. The
-            first layer takes 8-bit pixels, or +-1 after a PixelSign, the others +-1.
+            first layer takes 8-bit pixels, or +-1 after a PixelSign, the others +-1. RealLinear and RealConv2d have
+            real weights, and with AffineNorm a layer's output is real; `Levels` in the place of Sign gives several
+            bits; nn.AvgPool2d or GlobalAverage may stand where a MaxPool2d does, or after a real output. Or a `Graph`,
+            whose layers may have shortcuts too.
         name: Name of the network.
         image_shape: Rows, columns and, for colours, channels of an image.
         provenance: Where the network comes from, kept with it.
@@ -74,93 +64,75 @@ def export(
     module, threshold = without_pixel_sign(module)
     height, width, channels = (*image_shape, 1, 1)[:3]
     shape = (channels, height, width)
+    shapes = {"": shape}
     for group in groups(module):
         try:
-            layers.append(_layer(group, shape, _layer_name(group, layers), first=not layers and threshold is None))
+            layer_name = group.name if isinstance(module, Graph) else _layer_name(group, layers)
+            layers.append(_layer(group, shapes[group.source], layer_name, first=not layers and threshold is None))
         except InputError as error:
             place = error.place or f"module {group.name}"
             raise InputError(error.message, place=place, hint=error.hint) from error
-        shape = layers[-1].out_shape
+        shapes[""] = shapes[group.name] = layers[-1].out_shape
     if not layers or not isinstance(layers[-1].output, Affine):
-        raise InputError(_EXPECTED)
+        raise InputError(EXPECTED)
     return Network(name, tuple(layers), layers[-1].out_features, image_shape, dict(provenance or {}), threshold)
-
-
-def groups(module: nn.Sequential) -> list[Group]:
-    """The module's children, those of one layer together; a nested nn.Sequential counts as its children.
-
-    Raises:
-        InputError: A module that belongs to no layer, or one in the wrong place.
-    """
-    found: list[Group] = []
-    remaining = [each for each in _flat(module, "") if not isinstance(each[1], _PASSED_OVER)]
-    while remaining:
-        group, used = _group(remaining)
-        found.append(group)
-        remaining = remaining[used:]
-    return found
-
-
-def _flat(module: nn.Sequential, prefix: str) -> list[tuple[str, nn.Module]]:
-    found: list[tuple[str, nn.Module]] = []
-    for name, child in module.named_children():
-        inner = _flat(child, f"{prefix}{name}.") if isinstance(child, nn.Sequential) else [(f"{prefix}{name}", child)]
-        found += inner
-    return found
-
-
-def _group(modules: Sequence[tuple[str, nn.Module]]) -> tuple[Group, int]:
-    """The layer that begins with the first module, and of how many modules it is made."""
-    (name, weights), rest = modules[0], [module for _, module in modules[1:]]
-    at = 0
-
-    def take(*types: type[nn.Module]) -> nn.Module | None:
-        nonlocal at
-        if at < len(rest) and isinstance(rest[at], types):
-            at += 1
-            return rest[at - 1]
-        return None
-
-    before = take(nn.MaxPool2d)
-    norm = take(nn.BatchNorm1d, nn.BatchNorm2d)
-    affine = None if norm else take(ClassAffine)
-    after = take(nn.MaxPool2d) if norm else None
-    clipped = take(nn.Hardtanh, nn.Tanh) if norm else None
-    after = after or (take(nn.MaxPool2d) if clipped else None)
-    sign = take(Sign) if norm else None
-    after = after or (take(nn.MaxPool2d) if sign else None)
-    whole = isinstance(weights, Weights) and (sign if norm else affine and at == len(rest))
-    if not whole or (before and after):
-        names = ", ".join(type(module).__name__ for _, module in modules[: at + 2])
-        raise InputError(f"{_EXPECTED}; got ({names})", place=f"module {name}")
-    assert isinstance(weights, BinaryLinear | BinaryConv2d)
-    assert norm is None or isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
-    assert affine is None or isinstance(affine, ClassAffine)
-    pool = before or after
-    assert pool is None or isinstance(pool, nn.MaxPool2d)
-    return Group(name, weights, norm, affine, pool, "sums" if before else "outputs"), at + 1
 
 
 def _layer(group: Group, shape: tuple[int, int, int], name: str, *, first: bool) -> DenseLayer:
     weight = array(group.weights.weight, "weight")
-    kind: Literal["pixels", "binary"] = "pixels" if first else "binary"
-    reach = int(np.prod(weight.shape[1:])) * (PIXEL_MAX if first else 1)
-    output, norm = _output(group, reach)
-    if isinstance(group.weights, BinaryLinear):
+    bits = 1 if isinstance(group.weights, RealLinear | RealConv2d) else group.weights.bits
+    kind = "pixels" if first else group.input
+    real = isinstance(group.weights, RealLinear | RealConv2d)
+    if isinstance(group.weights, BinaryLinear | RealLinear):
         if group.pool is not None:
-            raise InputError("a dense layer cannot have a MaxPool2d")
-        return DenseLayer(name, kind, weight.shape[1], pack_bits(weight >= 0), output, norm)
+            raise InputError(f"a dense layer cannot have a {type(group.pool).__name__}")
+        output, norm = _output(group, weight.shape[1] * _highest(group, bits, first=first), 1)
+        about = (name, kind, weight.shape[1], _packed(weight, bits), output, norm, group.source, bits)
+        return DenseLayer(
+            *about,
+            real_weights=weight if real else None,
+            activation_bits=1 if first else _input_bits(group),
+            scale_inputs=group.scale_inputs,
+        )
     conv = group.weights
     if weight.shape[1] != shape[0]:
         raise InputError(f"the convolution takes {weight.shape[1]} channels, the map before it has {shape[0]}")
     pad_value = conv.pad_value if any(conv.padding) else 0
     window = Window(shape, (weight.shape[2], weight.shape[3]), conv.stride, conv.padding, pad_value)
-    packed = pack_bits(weight.transpose(0, 2, 3, 1).reshape(len(weight), -1) >= 0)
-    pool = None if group.pool is None else _pool(group.pool, group.pool_of)
-    return ConvLayer(name, kind, window.in_features, packed, output, norm, window=window, pool=pool)
+    flat = np.ascontiguousarray(weight.transpose(0, 2, 3, 1).reshape(len(weight), -1))
+    pool = None if group.pool is None else _pool(group.pool, group.pool_of, window.out_size)
+    taps = pool.taps if pool is not None and (pool.of, pool.kind) == ("sums", "average") else 1
+    output, norm = _output(group, window.in_features * _highest(group, bits, first=first), taps)
+    about = (name, kind, window.in_features, _packed(flat, bits), output, norm, group.source, bits)
+    return ConvLayer(
+        *about,
+        real_weights=flat if real else None,
+        activation_bits=1 if first else _input_bits(group),
+        scale_inputs=group.scale_inputs,
+        window=window,
+        pool=pool,
+    )
 
 
-def _output(group: Group, reach: int) -> tuple[Threshold | Affine, BatchNorm | None]:
+def _input_bits(group: Group) -> int:
+    return 1 if group.input == "real" else group.activation_bits
+
+
+def _highest(group: Group, bits: int, *, first: bool) -> int:
+    """The largest magnitude of a product."""
+    return (PIXEL_MAX if first else 2**group.activation_bits - 1) * (2**bits - 1)
+
+
+def _packed(weight: Float[np.ndarray, "column input"], bits: int) -> UInt64[np.ndarray, "bit_column word"]:
+    """Weights as bits, all columns of the lowest first."""
+    if bits == 1:
+        return pack_bits(weight >= 0)
+    levels = levels_of(torch.from_numpy(weight), bits).numpy()
+    return pack_bits(np.concatenate([(levels >> bit & 1).astype(np.bool_) for bit in range(bits)]))
+
+
+def _output(group: Group, reach: int, taps: int) -> tuple[Threshold | Quantizer | Affine | Residual, BatchNorm | None]:
+    """What follows the sums, whose magnitude is at most `reach`; `taps` of them are added and averaged."""
     if group.affine is not None:
         return Affine(array(group.affine.scale, "scale"), array(group.affine.offset, "offset")), None
     assert group.norm is not None
@@ -168,10 +140,24 @@ def _output(group: Group, reach: int) -> tuple[Threshold | Affine, BatchNorm | N
         raise InputError(
             f"batch norm is of {group.norm.num_features} columns, the weights have {len(group.weights.weight)}"
         )
-    return fold(group.norm, reach), norm_arrays(group.norm)
+    norm = norm_arrays(group.norm)
+    if gives_reals(group.norm):
+        return Residual(*affine_of(norm), group.shortcut, group.hard_tanh), norm
+    if group.output_bits > 1:
+        return fold_levels(group.norm, reach * taps, taps, group.output_bits), norm
+    return fold(group.norm, reach * taps, taps), norm
 
 
-def _pool(module: nn.MaxPool2d, of: Literal["sums", "outputs"]) -> Pool:
+def _pool(module: Pooling, of: Literal["sums", "outputs"], size: tuple[int, int]) -> Pool:
+    """A pooling over maps of a size."""
+    if isinstance(module, GlobalAverage):
+        return Pool(size, size, (0, 0), of, "average")
+    if isinstance(module, nn.AvgPool2d):
+        kernel, padding = pair(module.kernel_size), pair(module.padding)
+        padded = any(padding) and not module.count_include_pad
+        if module.ceil_mode or padded or module.divisor_override is not None:
+            raise InputError("AvgPool2d must count its padding, and have neither ceil_mode nor divisor_override")
+        return Pool(kernel, pair(module.stride), padding, of, "average")
     if pair(module.dilation) != (1, 1) or module.ceil_mode or module.return_indices:
         raise InputError("MaxPool2d must have dilation 1, and neither ceil_mode nor return_indices")
     return Pool(pair(module.kernel_size), pair(module.stride), pair(module.padding), of)
@@ -215,6 +201,6 @@ def _layer_name(group: Group, before: Sequence[DenseLayer]) -> str:
     """The module's own name, or its kind and number where torch has only numbered it."""
     if not group.name.isdigit() and re.fullmatch(r"[A-Za-z0-9][\w.\-]{0,99}", group.name, re.ASCII):
         return group.name
-    conv = isinstance(group.weights, BinaryConv2d)
+    conv = isinstance(group.weights, BinaryConv2d | RealConv2d)
     number = 1 + sum(isinstance(layer, ConvLayer) == conv for layer in before)
     return f"conv{number}" if conv else f"dense{number}"

@@ -31,19 +31,8 @@ class PixelSign(nn.Module):
 
     def forward(self, x: Float[Tensor, "image ..."]) -> Float[Tensor, "image ..."]:
         """Signs of the pixels."""
-        return signs(x - self.threshold)
+        return signs((x - self.threshold).detach())
 
     def extra_repr(self) -> str:
         """The threshold, for printing."""
         return str(int(self.threshold))
-
-
-def without_pixel_sign(module: nn.Sequential) -> tuple[nn.Sequential, int | None]:
-    """The network without its first module where that is a `PixelSign`, and the threshold."""
-    children = list(module.named_children())
-    if not children or not isinstance(children[0][1], PixelSign):
-        return module, None
-    rest = nn.Sequential()
-    for name, child in children[1:]:
-        rest.add_module(name, child)
-    return rest, int(children[0][1].threshold)

@@ -14,8 +14,9 @@ from cosim.datasets import Images
 from cosim.hdf5 import content_hash, read
 from cosim.network.files import FILETYPE, save_network
 from cosim.network.inference import evaluate
-from cosim.network.layers import ConvLayer, DenseLayer, Network
+from cosim.network.layers import ConvLayer, DenseLayer, Network, Residual
 from cosim.stats import Estimate
+from cosim.training.graph import Graph
 from cosim.training.packed import export
 from cosim.training.recipe import TrainingRecipe
 
@@ -69,7 +70,7 @@ class Run:
     test: Images | None
 
 
-def write_result(module: nn.Sequential, run: Run, out: Path) -> Path:
+def write_result(module: nn.Sequential | Graph, run: Run, out: Path) -> Path:
     """Write `<name>.h5` and `<name>.card.md` into `out`; the network's path.
 
     Raises:
@@ -93,10 +94,10 @@ def card(network: Network, run: Run, test: Estimate | None, digest: str) -> str:
         accuracy += f"\n- images held out: {_percent(run.validation)}"
     return f"""# {network.name}
 
-{_kind(network)} for {recipe.dataset}: all weights are +-1, the
-activations after the hidden layers are +-1, each output has a float32 scale and offset.
+{_kind(network)} for {recipe.dataset}: {_weights(network)} weights are {_values(recipe.weight_bits)}, the
+activations after the hidden layers are {_values(recipe.activation_bits)}, each output has a float32 scale and offset.
 
-**Digital parts.** The first layer takes the 8-bit pixels 0..255 and sums them digitally and exactly, as
+**Digital parts.** The first layer takes the 8-bit pixels 0..255 and sums them digitally{_exactly(network)}, as
 the field does; batch norm and sign are one integer comparison a column; {_pooled(network)}the class
 scales and offsets are float32. The other layers are meant for the array.
 
@@ -134,12 +135,35 @@ def _size(layer: DenseLayer) -> str:
     if not isinstance(layer, ConvLayer):
         return str(layer.out_features)
     step = "" if layer.window.stride == (1, 1) else f"S{layer.window.stride[0]}"
-    return f"{layer.out_features}C{layer.window.kernel[0]}{step}" + (f"-MP{layer.pool.size[0]}" if layer.pool else "")
+    return f"{layer.out_features}C{layer.window.kernel[0]}{step}" + _pool_size(layer)
+
+
+def _pool_size(layer: ConvLayer) -> str:
+    if layer.pool is None:
+        return ""
+    return f"-{'MP' if layer.pool.kind == 'max' else 'AP'}{layer.pool.size[0]}"
+
+
+def _weights(network: Network) -> str:
+    real = [layer.name for layer in network.layers if layer.real_weights is not None]
+    return f"the weights of {' and '.join(real)} are real and computed digitally, all other" if real else "all"
+
+
+def _values(bits: int) -> str:
+    return "+-1" if bits == 1 else f"odd integers of {bits} bits of +-1"
+
+
+def _exactly(network: Network) -> str:
+    return " and exactly" if network.layers[0].real_weights is None else ""
 
 
 def _pooled(network: Network) -> str:
-    pools = any(isinstance(layer, ConvLayer) and layer.pool is not None for layer in network.layers)
-    return "max pooling compares; " if pools else ""
+    kinds = {layer.pool.kind for layer in network.layers if isinstance(layer, ConvLayer) and layer.pool is not None}
+    streams = any(isinstance(layer.output, Residual) for layer in network.layers)
+    said = ("max pooling compares; " if "max" in kinds else "") + (
+        "averages are float32; " if "average" in kinds else ""
+    )
+    return said + ("batch norms, shortcuts and hard tanh of the real streams are float32; " if streams else "")
 
 
 def _provenance(run: Run) -> dict[str, str]:

@@ -116,8 +116,11 @@ def plain(module: BinaryLinear | BinaryConv2d) -> BinaryLinear | BinaryConv2d:
     """The same layer without reads, its weights copied."""
     weight = module.weight.detach().clone()
     if isinstance(module, BinaryLinear):
-        return BinaryLinear(weight)
-    return BinaryConv2d(weight, stride=module.stride, padding=module.padding, pad_value=module.pad_value)
+        return BinaryLinear(weight, module.bits)
+    about = module.pad_value, module.bits, module.input_bits
+    return BinaryConv2d(
+        weight, stride=module.stride, padding=module.padding, pad_value=about[0], bits=about[1], input_bits=about[2]
+    )
 
 
 def _check_signs(x: Tensor) -> None:

@@ -20,6 +20,7 @@ from cosim.surrogate.codes import Mlsa, check_mlsa
 from cosim.surrogate.model import Sensing, Surrogate
 from cosim.training.binary import BinaryLinear
 from cosim.training.convolutional import BinaryConv2d
+from cosim.training.groups import gives_reals
 from cosim.training.read_noise import ReadNoise
 from cosim.training.read_state import read_state
 from cosim.training.reader import Reader, ReadMode
@@ -57,7 +58,7 @@ def simulated(
         made[name] = module
         if name in reads:
             made[name] = _layer(name, module, surrogate, reads[name], order, list(reads).index(name), mode)
-        elif name in norms:
+        elif name in norms and not gives_reals(module):  # A real output is no threshold's.
             assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
             made[name] = sum_norm(module)
     return nn.Sequential(made)

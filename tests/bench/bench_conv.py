@@ -174,6 +174,31 @@ def test_full_width_vgg(benchmark: Any, mode: Mode):
     assert best <= best_torch
 
 
+def test_ten_thousand_images_of_vgg(benchmark: Any):
+    """Full width, iid, two threads each: at most a minute, and at most torch's own time; torch takes batches of 100."""
+    import torch
+
+    torch.set_num_threads(2)
+    of, images = vgg(), np.random.default_rng(2).integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8)
+    tables = {name: {n: readout(n) for n in mapping.kinds} for name, mapping in map_network(of, 64).items()}
+    model = torch_vgg(of)
+
+    def ours() -> None:
+        forward(of, images, mode="iid", readouts=tables, threads=2)
+
+    def theirs() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(images), 100):
+                model(torch.from_numpy(images[start : start + 100].transpose(0, 3, 1, 2).astype(np.float32)))
+
+    forward(of, images[:64], mode="iid", readouts=tables, threads=2)
+    benchmark.pedantic(ours, rounds=1)
+    spent_s, torch_s = benchmark.stats.stats.min, seconds(theirs)
+    benchmark.extra_info |= {"ours_s": round(spent_s, 1), "torch_s": round(torch_s, 1)}
+    print(f"\nVGG, 10,000 images, iid, two threads: {benchmark.extra_info}")
+    assert spent_s <= min(60, torch_s)
+
+
 def resnet(width: int = 64) -> Network:
     """ResNet-18 for CIFAR-10: a stream of real numbers that two binary convolutions a block are added to."""
     first = conv_layer("stem", "pixels", (3, 32, 32), width, 0)

@@ -176,6 +176,18 @@ def test_a_shard_with_unreadable_failures_is_done_again(failures: str, done: Don
         store.load(task)
 
 
+@pytest.mark.parametrize("name", ["bl_v", "blb_v", "flipped", "status"])
+def test_a_shard_without_a_column_is_done_again(name: str, done: Done, copy: Path) -> None:
+    store, task = SampleStore(copy), plan(done.campaign, engine_version(copy))[0]
+    path = store._shard(task)
+    content = hdf5.read(path, filetype="cosim-shard", major=1)
+    left = {key: data for key, data in content.datasets.items() if key != name}
+    hdf5.write(path, hdf5.Content(content.attributes, left), filetype="cosim-shard", version=(1, 0))
+    assert not store.has(task)
+    with pytest.raises(InputError, match=f"the shard has no {name} of each sample"):
+        store.load(task)
+
+
 @pytest.mark.parametrize("circuit", ["column", "comparator"])
 def test_a_deck_that_ngspice_refuses_stops_before_the_first_sample(
     circuit: str, done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cosim.fast.check import BOUND_COUNTS, BOUND_V, Check, compared
+from cosim.fast.check import BOUND_COUNTS, BOUND_V, SIGMA_COUNTS, Check, compared
 
 COUNTS, COUNT_V = (0, 10, 20), 10e-3
 
@@ -38,7 +38,7 @@ def test_a_bias_beyond_the_bound() -> None:
     assert result.within[1].tolist() == [False, True, False], "the difference has the first line's error"
 
 
-def test_a_mean_is_held_against_a_tenth_of_a_count() -> None:
+def test_a_mean_is_held_against_half_a_count() -> None:
     wanted = full_v()
     slope_v = verdict(wanted, wanted).volts_a_count[0, 0]
     shifted = [verdict(wanted + np.array([share * slope_v, 0]), wanted, bound_v=1.0) for share in (0.09, 0.11)]
@@ -54,14 +54,14 @@ def test_a_sigma_is_held_against_two_percent() -> None:
     assert wider[1].sigma_error[0, 0] == pytest.approx(0.021)
 
 
-def test_a_sigma_of_nothing_is_held_against_a_tenth_of_a_count() -> None:
+def test_a_sigma_of_nothing_is_held_against_half_a_count() -> None:
     wanted = full_v()
     wanted[0, :, 0] = 1.0
     fast = wanted.copy()
     fast[0, ::2, 0] += 2e-6
     result = verdict(fast, wanted)
     assert result.sigma_v[0, 0] == 0
-    assert result.sigma_error[0, 0] == pytest.approx(1e-6 / (0.1 * result.volts_a_count[0, 0]))
+    assert result.sigma_error[0, 0] == pytest.approx(1e-6 / (SIGMA_COUNTS * result.volts_a_count[0, 0]))
 
 
 def test_the_bound_of_another_style_is_a_share_of_its_smallest_count() -> None:

@@ -74,6 +74,22 @@ def test_capacitors_agree_with_the_full_column(shared: FastColumn, engine: Engin
     assert result.present.tolist() == [True, False, False]
 
 
+def test_switches_whose_thresholds_matter(engine: Engine) -> None:
+    """The averaging column's switches inject charge by their thresholds; its latch does nothing to a read."""
+    bench = bench_of("avg_10t1c", word_line_v=0.3)
+    fast = build_fast_column(bench, engine, seed=2)
+    assert isinstance(fast, ChargeShareColumn)
+    linear = dict(zip([device.name for device in bench.cell.devices], fast.sharing.effect[0].T, strict=True))
+    # A higher threshold of the sharing switch (120 nm) leaves less of its channel's charge: about 0.1 fF of 2 fF a row.
+    assert np.allclose(linear["mt10"], linear["mt10"].mean(), rtol=0.02)
+    assert -0.08 < linear["mt10"].mean() < -0.04
+    assert not linear["mpul"].any()
+    result = check(fast, bench, engine, draws=4, counts=(0, 16))
+    assert result.passed, (result.bias_v, result.rms_v, result.sigma_error, result.bound_v)
+    # A row is 15 mV: the bound of a hundredth of that lets 0.15 mV by, four times what it is.
+    assert (result.rms_v[:, 0] < 0.04e-3).all(), result.rms_v
+
+
 def test_a_rest_level_is_the_benchs(shared: FastColumn, engine: Engine) -> None:
     bench = dataclasses.replace(bench_of("cap_8t1c"), rest_level=0.0)
     unipolar = build_fast_column(bench, engine, seed=2)
@@ -89,19 +105,20 @@ def test_a_rest_level_is_the_benchs(shared: FastColumn, engine: Engine) -> None:
 
 
 def test_capacitors_in_closed_form() -> None:
-    """Two rows: V = V_r + (C_1 dV_1 + C_2 dV_2 + Q) / (C_1 + C_2 + C_p)."""
-    sharing = Sharing(
-        2, 0.5, np.array([0.0, 2e-15]), 1e-15, 0.1e-15, np.array([-0.2, 0.0, 0.2]), np.zeros(2), np.zeros((3, 2))
-    )
+    """Two rows: V = V_r + (C_1 dV_1 + q_1 + C_2 dV_2 + q_2) / (C_1 + C_2 + C_p)."""
+    step_v, charge_c = np.array([-0.2, 0.0, 0.2]), np.array([0.03e-15, 0.0, 0.07e-15])
+    sharing = Sharing(2, 0.5, np.array([0.0, 2e-15]), 1e-15, charge_c, step_v, np.zeros(2), np.zeros((0, 3, 2)))
     fast = ChargeShareColumn(sharing, {})
     shifts = np.array([[[0.05, 0.1], [-0.05, -0.1]]])
     found = fast.read(np.array([[1, -1]], np.int8), np.ones((1, 2), np.int8), shifts)
     assert found[0, 0] == pytest.approx(0.5 + (2.2 * 0.2 - 1.8 * 0.2 + 0.1) / (2.2 + 1.8 + 1.0))
     assert np.isnan(found[0, 1])
-    own = dataclasses.replace(sharing, effect=np.array([[0.0, 0.0], [0.0, 0.0], [0.3, 0.0]]), bend=np.array([0.5, 0.0]))
+    effect = np.zeros((2, 3, 2))
+    effect[:, 2, 0] = 0.3, 0.9
+    own = dataclasses.replace(sharing, effect=effect, bend=np.array([0.5, 0.0]))
     bent = ChargeShareColumn(own, {}).read(np.array([[1, -1]], np.int8), np.ones((1, 2), np.int8), shifts)
     u = found[0, 0] - 0.5
-    assert bent[0, 0] == pytest.approx(0.5 + u + 0.5 * u**2 + 2.2 * 0.3 * 0.05 / 5.0)
+    assert bent[0, 0] == pytest.approx(0.5 + u + 0.5 * u**2 + 2.0 * (0.3 * 0.05 + 0.9 * 0.05**2) / 5.0)
 
 
 def test_balance_equals_the_reference() -> None:

@@ -11,13 +11,15 @@ from random_networks import random_images, random_readouts
 from torch.nn import functional
 
 from cosim.network import inference, reference
-from cosim.network.fixed_point import fixed_point
+from cosim.network.fixed_point import output_steps
 from cosim.network.inference import forward, partial_sum_histogram, partial_sums_per_image
-from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Threshold
+from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Pool, Quantizer, Threshold
 from cosim.network.layout import map_network
+from cosim.network.levels import level_steps
 from cosim.network.mapping import ORDERS, Order
 from cosim.network.program import MODES, Mode
 from cosim.network.readout import exact_readout
+from cosim.network.window import Window
 
 SEEDS = st.integers(0, 2**32)
 ROWS = st.sampled_from([64, 64, 128, 256, 16, 100, 7])
@@ -63,12 +65,17 @@ def test_ideal_is_the_torch_network(seed: int, binary_images: bool):
     for layer, sums, real, got in zip(
         network.layers, *expected, inference.trace(network, images, mode="ideal", rows=rows), strict=True
     ):
-        np.testing.assert_array_equal(got.sums / 2**got.fraction_bits, sums, err_msg=layer.name)
+        np.testing.assert_array_equal(mac(layer, got), sums, err_msg=layer.name)
         if got.reals is not None:
             np.testing.assert_array_equal(got.reals.view(np.uint32), real.view(np.uint32), err_msg=layer.name)
     np.testing.assert_array_equal(
         forward(network, images, mode="ideal", rows=rows).view(np.uint32), expected[1][-1].view(np.uint32)
     )
+
+
+def mac(layer: DenseLayer, trace: reference.LayerTrace) -> np.ndarray:
+    """Sums, or their averages, as torch has them."""
+    return trace.sums.astype(np.float32) / np.float32(2**trace.fraction_bits) / np.float32(layer.sum_taps)
 
 
 def torch_forward(network: Network, images: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -78,24 +85,66 @@ def torch_forward(network: Network, images: np.ndarray) -> tuple[list[np.ndarray
     values = torch.from_numpy(colours.transpose(0, 3, 1, 2).astype(np.float32))
     if network.pixel_threshold is not None:
         values = torch.where(values >= network.pixel_threshold, 1.0, -1.0)
-    signs: dict[str, torch.Tensor] = {"": values}
     reals: dict[str, torch.Tensor] = {}
+    before: dict[str, DenseLayer] = {}
     all_sums: list[np.ndarray] = []
     for layer in network.layers:
-        sums = torch_sums(layer, signs[layer.source])
+        if layer is not network.layers[0]:
+            values = reals[layer.source]
+        sums = torch_sums(layer, torch_taken(layer, before.get(layer.source), values))
+        sums = sums * torch_scales(layer, values) if layer.scale_inputs else sums
         pool = layer.pool if isinstance(layer, ConvLayer) else None
         if pool is not None and pool.of == "sums":
-            sums = functional.max_pool2d(sums, pool.size, pool.stride, pool.padding)
+            sums = torch_pool(pool, sums)
         real = torch_output(layer, sums, reals)
         if pool is not None and pool.of == "outputs":
-            real = functional.max_pool2d(real, pool.size, pool.stride, pool.padding)
-        reals[layer.name] = real
-        signs[layer.name] = signs[""] = torch.where(real >= 0, 1.0, -1.0)
+            real = torch_pool(pool, real)
+        reals[layer.name] = reals[""] = real
+        before[layer.name] = before[""] = layer
         all_sums.append(sums.numpy())
-    return all_sums, [real.numpy() for real in reals.values()]
+    return all_sums, [reals[layer.name].numpy() for layer in network.layers]
+
+
+def torch_taken(layer: DenseLayer, before: DenseLayer | None, values: torch.Tensor) -> torch.Tensor:
+    """Numbers; or signs or odd integers, made of a real output where the one before is such."""
+    if layer.input in ("pixels", "real"):
+        return values
+    steps = torch.from_numpy(level_steps(layer.activation_bits))
+    cut = before is not None and before.gives_reals
+    levels = 2.0 * (values[..., None] >= steps).sum(-1) - len(steps) if cut else values
+    return levels if layer.input == "binary" else (levels + len(steps)) / 2
+
+
+def torch_scales(layer: DenseLayer, values: torch.Tensor) -> torch.Tensor:
+    """K of XNOR-Net: the box filter of torch's average pooling on the mean magnitude, added channel by channel."""
+    if not isinstance(layer, ConvLayer):
+        values = values.reshape(*values.shape[:2], *(values.shape[2:] or (1, 1)))
+    total = torch.zeros_like(values[:, :1])
+    for channel in range(values.shape[1]):
+        total = total + values[:, channel : channel + 1].abs()
+    window = layer.window if isinstance(layer, ConvLayer) else Window(tuple(values.shape[1:]), tuple(values.shape[2:]))
+    (down, right), outside = window.padding, float(abs(window.pad_value))
+    padded = functional.pad(total / values.shape[1], (right, right, down, down), value=outside)
+    scales = functional.avg_pool2d(padded, window.kernel, window.stride)
+    return scales if isinstance(layer, ConvLayer) else scales.flatten(1)
+
+
+def torch_pool(pool: Pool, values: torch.Tensor) -> torch.Tensor:
+    kind = functional.max_pool2d if pool.kind == "max" else functional.avg_pool2d
+    return kind(values, pool.size, pool.stride, pool.padding)
+
+
+def in_order(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """(image, input, position) times (column, input): products in float64, added input by input, rounded once."""
+    total = torch.zeros(len(values), len(weights), values.shape[2], dtype=torch.float64)
+    for i in range(values.shape[1]):
+        total = total + values[:, i, None].double() * weights[:, i, None].double()
+    return total.float()
 
 
 def torch_sums(layer: DenseLayer, values: torch.Tensor) -> torch.Tensor:
+    if layer.real_weights is not None:
+        return torch_real_sums(layer, values)
     weights = torch.from_numpy(layer.weights.astype(np.float32))
     if layer.support is not None:
         support = (
@@ -103,7 +152,6 @@ def torch_sums(layer: DenseLayer, values: torch.Tensor) -> torch.Tensor:
             / 2**layer.support.fraction_bits
         )
         weights = weights * torch.from_numpy(in_torch_order(support.T.astype(np.float32), layer, values))
-    values = (values + 1) / 2 if layer.input == "on_off" else values
     if not isinstance(layer, ConvLayer):
         return values.flatten(1) @ weights.T
     window = layer.window
@@ -111,8 +159,24 @@ def torch_sums(layer: DenseLayer, values: torch.Tensor) -> torch.Tensor:
     kernels = weights.reshape(-1, *window.kernel, window.channels).permute(0, 3, 1, 2)
     kernels = kernels.clone(memory_format=torch.contiguous_format)
     (down, right) = window.padding
-    padded = functional.pad(values, (right, right, down, down), value=float(window.pad_value))
+    padded = functional.pad(values, (right, right, down, down), value=pad_of(layer))
     return functional.conv2d(padded, kernels, stride=window.stride)
+
+
+def pad_of(layer: ConvLayer) -> float:
+    """The same bit in all bits of a level."""
+    return layer.window.pad_value * (2.0**layer.activation_bits - 1)
+
+
+def torch_real_sums(layer: DenseLayer, values: torch.Tensor) -> torch.Tensor:
+    weights = torch.from_numpy(layer.real_weights)
+    if not isinstance(layer, ConvLayer):
+        return in_order(values.flatten(1)[:, :, None], weights)[:, :, 0]
+    window, (down, right) = layer.window, layer.window.padding
+    padded = functional.pad(values, (right, right, down, down), value=pad_of(layer))
+    columns = functional.unfold(padded, window.kernel, stride=window.stride)
+    by_tap = columns.reshape(len(values), window.channels, window.taps, -1).transpose(1, 2).flatten(1, 2)
+    return in_order(by_tap, weights).unflatten(2, window.out_size)
 
 
 def in_torch_order(support: np.ndarray, layer: DenseLayer, values: torch.Tensor) -> np.ndarray:
@@ -128,11 +192,11 @@ def torch_output(layer: DenseLayer, sums: torch.Tensor, reals: dict[str, torch.T
         return torch.from_numpy(values.astype(np.float32)).reshape(-1, *(1,) * (sums.ndim - 2))
 
     output = layer.output
-    if isinstance(output, Threshold):
+    if isinstance(output, Threshold | Quantizer):
         bits = 0 if layer.support is None else layer.support.fraction_bits
-        value = fixed_point(output, layer.batch_norm, bits) / 2**bits
-        on = column(output.direction) * sums >= column(output.direction * value)
-        return torch.where(on, 1.0, -1.0)
+        steps = output_steps(layer, bits) / 2**bits / layer.sum_taps
+        on = [column(output.direction) * sums >= column(output.direction * value) for value in steps]
+        return sum(torch.where(each, 1.0, -1.0) for each in on)
     real = sums * column(output.scale) + column(output.offset)
     if isinstance(output, Affine):
         return real
@@ -167,17 +231,22 @@ def test_histograms_count_every_partial_sum(seed: int, rows: int, order: Order):
     for position, layer in enumerate(network.layers):
         if layer.reads_circuit:
             window, mapping = network.window(position), map_network(network, rows, order)[layer.name]
-            signs = steps[network.source(position)].signs.reshape(3, *window.in_shape)
-            on_off = layer.input == "on_off"
-            seen = reference.patches((signs + 1) // 2 if on_off else signs, window)
-            counts = reference.minus_counts(seen, reference.window_weights(layer, layer.signs, window), mapping)
-            on = np.stack([(seen != 0)[:, :, mapping.array == a].sum(axis=2) for a in range(mapping.arrays)], axis=2)
+            planes = reference.bit_planes(reference.layer_inputs(network, position, images, steps), layer)
+            counts, on = [], []
+            for plane in planes:
+                seen = reference.patches(plane, window)
+                counts.append(
+                    reference.minus_counts(seen, reference.window_weights(layer, layer.signs, window), mapping)
+                )
+                rows_on = [(seen != 0)[:, :, mapping.array == a].sum(axis=2) for a in range(mapping.arrays)]
+                on.append(np.stack(rows_on, axis=2))
+            counts, on = np.concatenate(counts), np.concatenate(on)
             assert set(found[layer.name]) == set(mapping.kinds)
             assert set(found[layer.name]) >= set(np.unique(on).tolist()) - {0}
             for n, histogram in found[layer.name].items():
                 here = np.broadcast_to((on == n)[:, :, None], counts.shape)
                 np.testing.assert_array_equal(histogram, np.bincount(counts[here], minlength=n + 1))
                 total += int(histogram.sum())
-            off += int((on == 0).sum()) * layer.columns if on_off else 0
+            off += int((on == 0).sum()) * layer.columns if layer.input == "on_off" else 0
     most = 3 * partial_sums_per_image(network, rows, order)
     assert total <= most <= total + off  # A read is not made where all rows of a sub-array are off.

@@ -89,7 +89,9 @@ def test_supports_that_do_not_fit_a_layer_or_its_sub_arrays_are_refused():
         forward(network, images, mode="ideal", order="positions")
     large = replace(network.layers[0].support, value=np.full((7, 5), 10_000, "i4"))
     wide = replace(network, layers=(replace(network.layers[0], support=large),))
-    with pytest.raises(InputError, match="layer a: 7 sub-arrays with weights or supports up to 10000 are more than 3"):
+    with pytest.raises(
+        InputError, match="layer a: 7 sub-arrays with weights, activations or supports up to 10000 are more than 3"
+    ):
         forward(wide, images, mode="ideal")
 
 

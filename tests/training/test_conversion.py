@@ -245,7 +245,7 @@ def _nan() -> UserNet:
         (_with(conv1=nn.Conv2d(1, 13, 3, dilation=2)), r"module conv1 \(Conv2d\): .*dilation 1"),
         (_with(conv1=nn.Conv2d(1, 13, 3, padding=3)), r"module conv1 \(Conv2d\): padding must be smaller"),
         (_with(fc1=nn.Linear(304, 33), sign=nn.Identity()), r"module conv2 \(XnorConv\): its input is not \+1 and -1"),
-        (_with(drop=nn.AvgPool2d(2)), r"module drop \(AvgPool2d\): it has no simulation"),
+        (_with(drop=nn.AvgPool2d(2)), r"module drop \(AvgPool2d\): a pooling needs a map"),
         (_with(body=nn.Sequential(nn.Hardtanh(0, 6))), r"module body.0 \(Hardtanh\): .*changes signs"),
         (_with(norm4=nn.Sequential(nn.BatchNorm1d(10), Binarize())), "the last layer must give real numbers"),
         (_with(fc2=BinaryLinear(torch.ones(10, 32))), r"module fc2 \(BinaryLinear\): it takes 32 inputs, 33 come"),

@@ -15,9 +15,10 @@ from cosim.errors import InputError
 from cosim.hdf5 import content_hash, read
 from cosim.network.files import FILETYPE, load_network, save_network
 from cosim.network.inference import forward, trace
-from cosim.network.layers import Network, Residual
+from cosim.network.layers import Network, Support
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
-from cosim.training.convolutional import BinaryConv2d, binary_network
+from cosim.training.convolutional import BinaryConv2d
+from cosim.training.described import binary_network
 from cosim.training.packed import export, groups
 from cosim.training.recipe import Convolution, TrainingRecipe
 from cosim.training.unpacked import to_torch
@@ -92,13 +93,11 @@ def test_options_that_torch_cannot_have_are_refused() -> None:
     module, shape = random_cnn(5)
     network = export(module, name="odd", image_shape=shape)
     layers = network.layers
-    output = Residual(np.ones(layers[0].out_features, "f4"), np.ones(layers[0].out_features, "f4"))
-    real = replace(network, layers=(replace(layers[0], output=output), *layers[1:]))
-    with pytest.raises(InputError, match=r"odd: layer 'conv1' has options without a torch module: residual"):
-        to_torch(real)
-    switched = replace(network, layers=(*layers[:-1], replace(layers[-1], input="on_off")))
-    with pytest.raises(InputError, match="has options without a torch module: inputs that are on or off"):
-        to_torch(switched)
+    inputs = layers[-1].in_features
+    support = Support(inputs, np.ones((1, 3), np.int32), 0)
+    supported = replace(network, layers=(*layers[:-1], replace(layers[-1], support=support)))
+    with pytest.raises(InputError, match=r"odd: layer 'dense2' has options without a torch module: support"):
+        to_torch(supported)
     without = replace(network, layers=(replace(layers[0], batch_norm=None), *layers[1:]))
     with pytest.raises(InputError, match="'conv1' has no batch norm to rebuild"):
         to_torch(without)

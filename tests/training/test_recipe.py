@@ -10,7 +10,7 @@ import pytest
 
 from cosim.errors import InputError
 from cosim.resources import find
-from cosim.training.convolutional import binary_network
+from cosim.training.described import binary_network
 from cosim.training.packed import export
 from cosim.training.recipe import TrainingRecipe, check_recipe, load_recipe
 
@@ -54,7 +54,7 @@ def test_shipped_recipes_train_on_all_images(name: str) -> None:
         ("epochs = 4", "epochs = 0", ":4:.*epochs.*greater than 0"),
         ("hidden = [70, 37]", "hidden = [70, -1]", r":3:.*hidden\[2\]"),
         ("hidden = [70, 37]", "hidden = [70, 99999999]", r":3:.*hidden\[2\].*at most 65536"),
-        ("hidden = [70, 37]", "hidden = []", ":3:.*at least 1 entries"),
+        ("hidden = [70, 37]", "hidden = []", "hidden needs at least 1 entries"),
         ('dataset = "mnist"', 'dataset = "mnits"', "did you mean 'mnist'"),
         ("learning_rate = 0.01", "learning_rate = inf", "finite"),
         ('name = "tiny"', 'name = "../tiny"', ":1:.*name"),
