@@ -20,3 +20,14 @@ def test_tutorial_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"32 rows: 0\.\d{3} \+- 0\.\d{4} V", said)
     modes = re.findall(r"(ideal|nominal|iid): 0\.\d{3} \(0\.\d{3} to 0\.\d{3}, n = 1000\)", said)
     assert modes == ["ideal", "nominal", "iid"]
+
+
+def test_the_page_on_torch_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "torch.md").read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/torch.md", "exec"), names)  # noqa: S102 (our own page)
+    said = capsys.readouterr().out
+    assert "4 (Conv2d): simulated: BinaryConv2d, read from the array" in said
+    assert "mode=iid, noise on (seed 0), rows=64, arrays=2, order=flat, levels=8" in said

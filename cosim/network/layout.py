@@ -24,7 +24,8 @@ from cosim.network.mapping import (
 from cosim.network.packing import aligned, pack_bits, unpack_bits
 from cosim.network.window import Window
 
-_ARRAYS_MAX = 2**15
+ARRAYS_MAX = 2**15
+"""Sub-arrays below each other, at most: sums of that many 16-bit centroids stay below 2**31."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,9 +92,9 @@ def _map_layer(layer: DenseLayer, window: Window, rows: int, order: Order) -> Ma
             raise InputError(f"a support needs the row order flat, got {order}")
         mapping = map_window(window, block, on_off=layer.input == "on_off")
     largest *= 2**layer.activation_bits - 1
-    if mapping.arrays * largest > _ARRAYS_MAX:  # Sums of 16-bit centroids stay below 2**31.
+    if mapping.arrays * largest > ARRAYS_MAX:
         factors = "" if largest == 1 else f" with weights, activations or supports up to {largest}"
-        raise InputError(f"{mapping.arrays} sub-arrays{factors} are more than {_ARRAYS_MAX // largest}")
+        raise InputError(f"{mapping.arrays} sub-arrays{factors} are more than {ARRAYS_MAX // largest}")
     return mapping
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 
 from cosim.circuit.column_adc import load_column_adc
 from cosim.errors import InputError
@@ -51,23 +51,49 @@ def calibrate_network(
         InputError: The images do not fit the network, bits is outside 1..6 or beside an adc, there is no such sensing
             or converter, or the column has no lines for it.
     """
+    sensing = sensing_of(surrogate, sensing, adc)  # Wrong words are refused before any work.
+    histograms = partial_sum_histogram(network, training_images, rows=surrogate.rows)
+    return calibrate_histograms(
+        surrogate,
+        histograms,
+        sensing=sensing,
+        bits=bits,
+        adc=adc,
+        on_off=[layer.name for layer in network.binary_layers if layer.input == "on_off"],
+        provenance={"images": len(training_images)} | dict(provenance or {}),
+    )
+
+
+def calibrate_histograms(
+    surrogate: Surrogate,
+    by_layer: Mapping[str, Mapping[int, Int64[np.ndarray, " count"]]],
+    *,
+    sensing: Sensing | None = None,
+    bits: int | None = None,
+    adc: str | Path | None = None,
+    on_off: Sequence[str] = (),
+    provenance: Mapping[str, str | int | float],
+) -> Calibration:
+    """Levels from histograms of counts that have been taken already; arguments and errors as of `calibrate_network`.
+
+    Args:
+        by_layer: How often each count of product -1 occurred, by layer and number of active rows.
+        on_off: Layers whose inputs turn rows on and off.
+    """
     sensing = sensing_of(surrogate, sensing, adc)
     converter = None if adc is None else load_column_adc(adc)
     if converter is not None and bits is not None:
         raise InputError(f"bits = {bits} of a converter that has {converter.levels} levels", hint="leave bits out")
-    by_layer = partial_sum_histogram(network, training_images, rows=surrogate.rows)
     histograms: dict[Group, np.ndarray] = {
         (layer, n_active): histogram for layer, kinds in by_layer.items() for n_active, histogram in kinds.items()
     }
-    about = {"images": len(training_images)} | dict(provenance or {})
     if converter is not None:
         levels = {group: stated_levels(surrogate, converter, each) for group, each in histograms.items()}
-        about |= {"rule": "stated", "adc": converter_name(adc)}
+        about = dict(provenance) | {"rule": "stated", "adc": converter_name(adc)}
         return Calibration(sensing, bits_of(converter), levels, about, converter)
-    about = {"rule": "lloyd_max"} | about
     bits = DEFAULT_BITS if bits is None else bits
-    on_off = {layer.name for layer in network.binary_layers if layer.input == "on_off"}
     usual = {group: each for group, each in histograms.items() if group[0] not in on_off}
+    about = {"rule": "lloyd_max"} | dict(provenance)
     calibration = calibrate(surrogate, usual, sensing=sensing, bits=bits, provenance=about)
     shared = {
         (name, n_active): levels

@@ -5,15 +5,21 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from cosim.errors import InputError
+from cosim.network.mapping import Order
+from cosim.surrogate.model import Surrogate
 from cosim.training.chain import Call, chain_of, unused_modules
+from cosim.training.graph import Graph
 from cosim.training.layer_building import Builder
+from cosim.training.reader import ReadMode
+from cosim.training.simulation import simulated
+
+_GRAPH = "it is made of layers that export packs as they are; what is converted is one chain of modules, no Graph"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,49 +64,68 @@ def list_convertible(
 
 def convert(
     model: nn.Module,
-    surrogate: object | None = None,
+    surrogate: Surrogate | None = None,
     exclude: Sequence[str] = (),
     *,
     real: Sequence[str] = (),
     pixel_scale: float = 1.0,
+    mode: ReadMode | None = None,
+    order: Order | None = None,
 ) -> nn.Sequential:
     """The model as binary layers in eval mode; the model itself is not changed.
 
     The result is a flat nn.Sequential of BinaryLinear, BinaryConv2d, batch norm, sign, max pooling and a last scale
     and offset, which trains through straight-through gradients and which `export` packs. It takes pixels 0..255.
     Biases and factors of a column join the batch norm after it (exact up to float32 rounding of its values).
+    With a surrogate, layers that `list_convertible` says are read from the array read every partial sum through it,
+    in training too; `calibrate(model, training_images)` makes the levels, and must come first. `export` packs it still.
 
     Args:
         model: nn.Sequential, or a module whose forward calls modules one after the other: nn.Linear, nn.Conv2d and
             subclasses that binarize in their forward, batch norm, modules that give signs, nn.Hardtanh, nn.Tanh,
             nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d(1), nn.Flatten, nn.Dropout.
-        surrogate: Only None: reads are simulated once the result is packed.
+        surrogate: What partial sums are read through; None for exact sums. Its rows are those of the sub-arrays.
+            Weights and activations of several bits and averages of sums before their batch norm cannot be read so.
         exclude: Paths of modules, or of modules that hold them, to keep in floating point; `export` refuses those.
         real: Paths of nn.Linear and nn.Conv2d whose weights stay real: they are computed digitally, on pixels, on signs
             or on the numbers after a batch norm, and `export` packs them.
         pixel_scale: What the model's own input is of a pixel 0..255: 1 / 255 after torchvision's ToTensor. An input
             that is shifted too (normalized) has no conversion where it is padded.
+        mode: How partial sums are read, see `set_mode`: iid by default. Only with a surrogate.
+        order: How convolutions lie in rows, "flat" (the default) or "positions"; only with a surrogate. The evaluation
+            of packed networks by `cosim.evaluate` is of order flat.
 
     Raises:
         InputError: A module that cannot be simulated, with its path as the place; `list_convertible` lists all.
     """
-    if surrogate is not None:
-        raise InputError(
-            "convert does not read through a surrogate inside torch",
-            hint="convert(model), export, cosim.calibrate and cosim.evaluate read the packed network through it",
-        )
+    if surrogate is None and (mode is not None or order is not None):
+        raise InputError("a mode or a row order is for layers that read through a surrogate", hint="give the surrogate")
     lines, built = _converted(model, exclude, real, pixel_scale)
+    _refuse(lines, model)
+    if surrogate is None:
+        return nn.Sequential(built.modules).eval()
+    for place, why in built.exact_only.items():
+        hint = "convert it without the surrogate and export it: cosim.evaluate reads the packed network"
+        raise InputError(why, place=f"module {place}", hint=hint)
+    parts = built.modules, built.reads, built.norms
+    return simulated(*parts, surrogate, mode=mode or "iid", order=order or "flat").eval()
+
+
+def _refuse(lines: Sequence[Conversion], model: nn.Module) -> None:
+    """Raise for the first module that is refused."""
     for line in lines:
         if line.action == "refused":
             raise InputError(line.says, place=f"module {line.module or type(model).__name__} ({line.kind})")
-    return nn.Sequential(built).eval()
 
 
 def _converted(
     model: nn.Module, exclude: Sequence[str], real: Sequence[str], pixel_scale: float
-) -> tuple[tuple[Conversion, ...], OrderedDict[str, nn.Module]]:
+) -> tuple[tuple[Conversion, ...], Builder]:
     if not (math.isfinite(pixel_scale) and pixel_scale > 0):
         raise InputError(f"pixel_scale must be positive, got {pixel_scale}")
+    for name, module in model.named_modules():
+        if isinstance(module, Graph):
+            return (Conversion(name, "Graph", "refused", _GRAPH),), Builder(pixel_scale)
     model = copy.deepcopy(model).cpu().eval()
     _check_names(model, exclude, real)
     calls = chain_of(model)
@@ -117,7 +142,7 @@ def _converted(
             Conversion(name, "not called", "left out", "the forward does not use it")
             for name in unused_modules(model, calls)
         ]
-    return tuple(lines), builder.modules
+    return tuple(lines), builder
 
 
 def _check_names(model: nn.Module, exclude: Sequence[str], real: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from cosim.errors import InputError
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.levels import Levels
+from cosim.training.pixel_sign import PixelSign
 from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear, input_scales
 
 
@@ -139,15 +140,17 @@ class Graph(nn.Module):
 
     Args:
         layers: The layers.
+        pixels: Makes signs of the pixels before the first layer; None where that takes the pixels themselves.
     """
 
-    def __init__(self, layers: Sequence[GraphLayer]) -> None:
+    def __init__(self, layers: Sequence[GraphLayer], pixels: PixelSign | None = None) -> None:
         """Keep the layers.
 
         Raises:
             InputError: Two layers of one name, or a source or shortcut that is no earlier layer.
         """
         super().__init__()
+        self.pixels = pixels
         self.layers = nn.ModuleDict({f"layer{number}": layer for number, layer in enumerate(layers, start=1)})
         before: list[str] = []
         for layer in layers:
@@ -175,9 +178,12 @@ class Graph(nn.Module):
         found: dict[str, Tensor] = {}
         real: dict[str, bool] = {}
         before = ""
+        x = x if self.pixels is None else self.pixels(x)
         for layer in self.graph_layers:
             source = layer.source or before
-            values = _taken(layer, found[source], cut=real[source]) if source else x
+            values = x
+            if source or self.pixels is not None:
+                values = _taken(layer, found[source] if source else x, cut=bool(source) and real[source])
             numbers = found[source] if layer.scale_inputs else None
             found[layer.name] = layer(values, found[layer.shortcut] if layer.shortcut else None, numbers)
             real[layer.name] = layer.gives_reals

@@ -13,6 +13,7 @@ from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.graph import Graph, GraphLayer
 from cosim.training.levels import Levels
+from cosim.training.pixel_sign import PixelSign
 from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -77,6 +78,19 @@ def groups(module: nn.Sequential | Graph) -> list[Group]:
         found.append(group)
         remaining = remaining[used:]
     return found
+
+
+def without_pixel_sign(module: nn.Sequential | Graph) -> tuple[nn.Sequential | Graph, int | None]:
+    """The network without its first module where that is a `PixelSign` (of a `Graph`: as it is), and the threshold."""
+    if isinstance(module, Graph):
+        return module, None if module.pixels is None else int(module.pixels.threshold)
+    children = list(module.named_children())
+    if not children or not isinstance(children[0][1], PixelSign):
+        return module, None
+    rest = nn.Sequential()
+    for name, child in children[1:]:
+        rest.add_module(name, child)
+    return rest, int(children[0][1].threshold)
 
 
 def gives_reals(norm: nn.Module | None) -> bool:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from cosim.errors import InputError
-from cosim.training.binary import ClassAffine, Sign
+from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.groups import Norm
 from cosim.training.levels import Levels
 from cosim.training.packed import pair
+from cosim.training.pixel_sign import PixelSign
 from cosim.training.probing import binarizes_inputs, sign_at_zero
 from cosim.training.real import AffineNorm1d, AffineNorm2d, RealConv2d, RealLinear, scale_and_offset
 from cosim.training.twins import (
@@ -47,6 +48,11 @@ class Builder:
         flat: Whether it gives columns and no map; None where that is not known.
         seen: Weighted modules that have been called.
         pooled: Whether the layer has its pooling.
+        flattened: Channels of the map that was flattened last, None where that is not known or there was none.
+        reads: Layers that are read from arrays, with `flattened` as it was at each.
+        norms: Batch norms of their sums.
+        reading: Whether the pending weights are of such a layer.
+        exact_only: Modules that a model whose partial sums are read cannot have, and why, by their place.
         bent: Why the numbers after the last batch norm are not those of a packed network, where only signs may follow.
     """
 
@@ -59,6 +65,11 @@ class Builder:
     flat: bool | None = None
     seen: set[int] = field(default_factory=set[int])
     pooled: bool = False
+    flattened: int | None = None
+    reads: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
+    norms: list[str] = field(default_factory=list[str])
+    reading: bool = False
+    exact_only: dict[str, str] = field(default_factory=dict[str, str])
     bent: str = ""
 
     def keep(self, name: str, module: nn.Module) -> str:
@@ -77,6 +88,8 @@ class Builder:
         Raises:
             InputError: It cannot be simulated, or not here.
         """
+        if isinstance(module, PixelSign):
+            return "simulated", self._add_pixel_sign(name, module)
         if isinstance(module, RealLinear | RealConv2d):
             return "simulated", self.add_real(name, module)
         if isinstance(module, Weighted):
@@ -124,6 +137,13 @@ class Builder:
         )
         return ""
 
+    def _add_pixel_sign(self, name: str, module: PixelSign) -> str:
+        if self.values != "pixels" or self.modules or self.pixel_scale != 1.0:
+            raise InputError("it must be the first module and take the pixels as they are, pixel_scale 1")
+        self._put(name, copy.deepcopy(module))
+        self.values = "signs"
+        return f"pixels from {int(module.threshold)} on are +1, so that the first layer is read as well"
+
     def add_real(self, name: str, module: nn.Linear | nn.Conv2d | RealLinear | RealConv2d) -> str:
         """Make a layer of real weights, and say what it becomes.
 
@@ -161,7 +181,12 @@ class Builder:
 
     def _begin(self, name: str, module: Weighted, twin: nn.Module, scale: Tensor) -> None:
         """Put a layer's weights, and wait for its batch norm."""
-        self._put(name, twin)
+        put = self._put(name, twin)
+        self.reading = self.values == "signs" and isinstance(twin, BinaryLinear | BinaryConv2d)
+        if self.reading:
+            self.reads[put] = self.flattened
+            self._check_bits(name, twin)
+        self.flattened = None
         bias = getattr(module, "bias", None)
         columns = len(module.weight)
         bias = torch.zeros(columns) if bias is None else bias.detach().float().clone()
@@ -173,6 +198,11 @@ class Builder:
             "",
         )
         self.values, self.channels, self.flat = "sums", columns, not conv
+
+    def _check_bits(self, name: str, twin: nn.Module) -> None:
+        bits = twin.bits if isinstance(twin, BinaryLinear | BinaryConv2d) else 1
+        if bits > 1:
+            self.exact_only[f"{name} ({type(twin).__name__})"] = f"weights of {bits} bits are not read inside torch"
 
     def _add_weights(self, name: str, module: Weighted) -> str:
         self._check_weights(module)
@@ -225,7 +255,7 @@ class Builder:
                 raise InputError(f"its {what} has values that are not finite")
         merged = merged_of(module, pending)
         merged = affine_norm_of(merged) if pending.real else merged
-        self._put(name, merged)
+        self._put_norm(name, merged)
         self.norm, self.values = merged, "reals"
         joined = bool((pending.bias != 0).any()) or bool((pending.scale != 1).any())
         return "simulated", "a threshold a column" + (f"; takes up bias and factor of {pending.name}" if joined else "")
@@ -267,6 +297,9 @@ class Builder:
             raise InputError(f"its padding has no bias, but the outputs of {pending.name} do")
         if self.values == "reals":
             self._take_reals()
+        if self.values == "sums" and self.reading:
+            why = "an average of sums that are read inside torch may stand after their batch norm or sign, not before"
+            self.exact_only[f"{name} ({type(module).__name__})"] = why
         said = {"sums": "of the sums", "signs": "of the signs"}.get(self.values, "of the layer's real outputs")
         self._put(name, twin)
         self.pooled = True
@@ -293,6 +326,7 @@ class Builder:
         if self.values not in ("pixels", "signs", "reals", "float"):
             raise InputError(_NEEDS_SIGNS)
         self._put(name, nn.Flatten())
+        self.flattened = self.flattened if self.flat else self.channels
         self.channels, self.flat = (self.channels if self.flat else None), True
         return "kept", "no arithmetic"
 
@@ -316,6 +350,7 @@ class Builder:
             raise InputError(self.bent)
         self._put_sign(name)
         self.modules[next(reversed(self.modules))] = copy.deepcopy(module)
+        self.exact_only[f"{name} (Levels)"] = f"activations of {module.bits} bits are not read inside torch"
         return f"{module.bits} bits an activation"
 
     def _ensure_norm(self) -> None:
@@ -326,17 +361,24 @@ class Builder:
         plain = (nn.BatchNorm2d if pending.conv else nn.BatchNorm1d)(pending.columns, eps=0.0)
         self.norm = merged_of(plain, pending)
         self.norm = affine_norm_of(self.norm) if pending.real else self.norm
-        self._put(f"{pending.name}_norm", self.norm)
+        self._put_norm(f"{pending.name}_norm", self.norm)
         self.values = "reals"
+
+    def _put_norm(self, name: str, norm: Norm) -> None:
+        put = self._put(name, norm)
+        if self.reading:
+            self.norms.append(put)
 
     def _put_sign(self, name: str) -> None:
         self._ensure_norm()
         self._put(name, Sign())
         self.pending, self.norm, self.values, self.bent = None, None, "signs", ""
 
-    def _put(self, name: str, module: nn.Module) -> None:
+    def _put(self, name: str, module: nn.Module) -> str:
+        """Add a module; the name that it has got."""
         name = name.replace(".", "_")
         number, own = 2, name
         while name in self.modules:  # A module without weights may be called twice.
             name, number = f"{own}_{number}", number + 1
         self.modules[name] = module
+        return name

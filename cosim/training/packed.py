@@ -31,7 +31,7 @@ from cosim.training.binary import BinaryLinear
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.fold import fold, fold_levels
 from cosim.training.graph import Graph
-from cosim.training.groups import EXPECTED, Group, Norm, Pooling, gives_reals, groups
+from cosim.training.groups import EXPECTED, Group, Norm, Pooling, gives_reals, groups, without_pixel_sign
 from cosim.training.levels import levels_of
 from cosim.training.real import GlobalAverage, RealConv2d, RealLinear
 
@@ -49,10 +49,10 @@ def export(
         module: (BinaryLinear, BatchNorm1d, Sign) or (BinaryConv2d, BatchNorm2d, Sign) for every layer but the last,
             with a MaxPool2d before the norm or next to the sign of a convolution; then (BinaryLinear, ClassAffine).
             nn.Flatten may stand before a dense layer, nn.Hardtanh or nn.Tanh before a sign, nn.Dropout anywhere. The
-            first layer takes 8-bit pixels, the others +-1. RealLinear and RealConv2d have real weights, and with
-            AffineNorm a layer's output is real; `Levels` in the place of Sign gives several bits; nn.AvgPool2d or
-            GlobalAverage may stand where a MaxPool2d does, or after a real output. Or a `Graph`, whose layers may
-            have shortcuts too.
+            first layer takes 8-bit pixels, or +-1 after a PixelSign, the others +-1. RealLinear and RealConv2d have
+            real weights, and with AffineNorm a layer's output is real; `Levels` in the place of Sign gives several
+            bits; nn.AvgPool2d or GlobalAverage may stand where a MaxPool2d does, or after a real output. Or a `Graph`,
+            whose layers may have shortcuts too.
         name: Name of the network.
         image_shape: Rows, columns and, for colours, channels of an image.
         provenance: Where the network comes from, kept with it.
@@ -61,20 +61,21 @@ def export(
         InputError: The modules are others or in another order, a parameter is not finite, or shapes do not fit.
     """
     layers: list[DenseLayer] = []
+    module, threshold = without_pixel_sign(module)
     height, width, channels = (*image_shape, 1, 1)[:3]
     shape = (channels, height, width)
     shapes = {"": shape}
     for group in groups(module):
         try:
             layer_name = group.name if isinstance(module, Graph) else _layer_name(group, layers)
-            layers.append(_layer(group, shapes[group.source], layer_name, first=not layers))
+            layers.append(_layer(group, shapes[group.source], layer_name, first=not layers and threshold is None))
         except InputError as error:
             place = error.place or f"module {group.name}"
             raise InputError(error.message, place=place, hint=error.hint) from error
         shapes[""] = shapes[group.name] = layers[-1].out_shape
     if not layers or not isinstance(layers[-1].output, Affine):
         raise InputError(EXPECTED)
-    return Network(name, tuple(layers), layers[-1].out_features, image_shape, dict(provenance or {}))
+    return Network(name, tuple(layers), layers[-1].out_features, image_shape, dict(provenance or {}), threshold)
 
 
 def _layer(group: Group, shape: tuple[int, int, int], name: str, *, first: bool) -> DenseLayer:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from cosim.errors import InputError
 from cosim.training.binary import BinaryLinear
 from cosim.training.convolutional import BinaryConv2d
-from cosim.training.groups import Norm
+from cosim.training.groups import Norm, gives_reals
 from cosim.training.packed import pair
 from cosim.training.probing import column_scales
 from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear
+from cosim.training.simulated import plain
 
 Weighted = nn.Linear | nn.Conv2d | BinaryLinear | BinaryConv2d | RealLinear | RealConv2d
 Average = nn.AvgPool2d | nn.AdaptiveAvgPool2d | GlobalAverage
@@ -58,7 +59,7 @@ def scale_of(module: Weighted) -> tuple[str, Float[Tensor, " column"]]:
 def binary_of(module: Weighted) -> BinaryLinear | BinaryConv2d:
     """The same layer with latent weights."""
     if isinstance(module, BinaryLinear | BinaryConv2d):
-        return copy.deepcopy(module)
+        return plain(module)
     weight = module.weight.detach().float().clamp(-1.0, 1.0)
     if isinstance(module, nn.Linear):
         return BinaryLinear(weight)
@@ -125,7 +126,9 @@ def padding_of(module: nn.Conv2d) -> tuple[int, int]:
 
 def merged_of(norm: Norm, pending: Pending) -> Norm:
     """A batch norm of the bare sums that equals `norm` of the sums times a factor plus a bias."""
-    merged = type(norm)(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+    kind = nn.BatchNorm2d if isinstance(norm, nn.BatchNorm2d) else nn.BatchNorm1d
+    kind = type(norm) if gives_reals(norm) else kind  # A norm of sums that were read becomes a plain one again.
+    merged = kind(norm.num_features, eps=norm.eps, momentum=norm.momentum)
     merged.load_state_dict(norm.state_dict(), strict=False)
     assert norm.running_mean is not None
     assert merged.running_mean is not None

@@ -28,6 +28,7 @@ from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.graph import Graph, GraphLayer
 from cosim.training.groups import Norm, Weights
+from cosim.training.pixel_sign import PixelSign
 from cosim.training.real import AffineNorm1d, AffineNorm2d, RealConv2d, RealLinear
 
 _CHAIN = {"window", "pool", "digital"}  # What a layer of a chain may have; digital says only where it is computed.
@@ -43,15 +44,16 @@ def to_torch(network: Network) -> nn.Sequential | Graph:
     several bits, inputs of 0 and 1 or layers that are no chain becomes a `Graph`.
 
     Raises:
-        InputError: The network has an option that these modules cannot have (a support, a
-            threshold on pixels), or a hidden layer with a threshold was stored without its batch norm.
+        InputError: The network has an option that these modules cannot have (a support), or a hidden layer
+            with a threshold was stored without its batch norm.
     """
-    if network.pixel_threshold is not None:
-        raise InputError("a threshold on pixels has no torch module", place=network.name)
     _check_options(network)
+    pixels = None if network.pixel_threshold is None else PixelSign(network.pixel_threshold)
     if any(_options(layer) - _CHAIN or _beyond_a_chain(layer) for layer in network.layers):
-        return Graph([_graph_layer(layer, network.name) for layer in network.layers]).eval()
+        return Graph([_graph_layer(layer, network.name) for layer in network.layers], pixels).eval()
     modules: OrderedDict[str, nn.Module] = OrderedDict()
+    if pixels is not None:
+        modules["pixels"] = pixels
     convolutions = sum(isinstance(layer, ConvLayer) for layer in network.layers)
     for index, layer in enumerate(network.layers):
         conv = isinstance(layer, ConvLayer)

@@ -258,8 +258,3 @@ def test_what_cannot_be_simulated_is_refused_by_name(model: nn.Module, said: str
     with pytest.raises(InputError, match=said) as caught:
         convert(model)
     assert "\n" not in str(caught.value)
-
-
-def test_a_surrogate_is_refused() -> None:
-    with pytest.raises(InputError, match="does not read through a surrogate"):
-        convert(user_net(), object())

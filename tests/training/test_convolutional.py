@@ -101,9 +101,24 @@ def test_options_that_torch_cannot_have_are_refused() -> None:
     without = replace(network, layers=(replace(layers[0], batch_norm=None), *layers[1:]))
     with pytest.raises(InputError, match="'conv1' has no batch norm to rebuild"):
         to_torch(without)
-    binary = replace(network, layers=(replace(layers[0], input="binary"), *layers[1:]), pixel_threshold=128)
-    with pytest.raises(InputError, match="a threshold on pixels has no torch module"):
-        to_torch(binary)
+
+
+def test_a_threshold_on_pixels_goes_to_torch_and_back() -> None:
+    module, shape = random_cnn(5)
+    with torch.no_grad():
+        next(each for each in module if isinstance(each, nn.BatchNorm2d)).running_mean.div_(
+            100
+        )  # In the reach of sums of signs, not of pixels.
+    network = export(module, name="odd", image_shape=shape)
+    first = replace(network.layers[0], input="binary")
+    binary = replace(network, layers=(first, *network.layers[1:]), pixel_threshold=128)
+    images = random_images(5, shape)
+    with torch.no_grad():
+        theirs = to_torch(binary)(pixels_of(images, shape)).numpy()
+    assert np.array_equal(forward(binary, images, mode="ideal"), theirs)
+    again = export(to_torch(binary), name="odd", image_shape=shape)
+    assert (again.pixel_threshold, again.layers[0].input) == (128, "binary")
+    assert np.array_equal(again.layers[0].packed, first.packed)
 
 
 @pytest.mark.parametrize("pad_value", [-1, 0, 1])

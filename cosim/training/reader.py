@@ -1,0 +1,331 @@
+"""The part of a simulated layer that reads partial sums from sub-arrays: its tables, its mode, its noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int32, Int64
+from torch import Tensor, nn
+
+from cosim.errors import InputError
+from cosim.network.layout import ARRAYS_MAX
+from cosim.network.mapping import ORDERS, Order, map_window
+from cosim.network.mapping import Mapping as RowMapping
+from cosim.network.window import Window
+from cosim.surrogate.model import Surrogate
+from cosim.training.frozen_offsets import Quantiles, codes_of, quantiles_of, thresholds_v, voltages_v
+from cosim.training.read_noise import ReadNoise, offset_generator
+from cosim.training.read_state import TABLES, check_state, empty_state
+
+ReadMode = Literal["ideal", "nominal", "iid", "frozen_offsets"]
+READ_MODES: tuple[ReadMode, ...] = get_args(ReadMode)
+
+_CHUNK = 2**23  # Inputs of positions that are laid out at once, at most: 32 MiB.
+_NOISY = ("iid", "frozen_offsets")
+
+
+class Reader(nn.Module):
+    """Reads the partial sums of one layer's columns; a child of the layer, so that its state is part of the layer's.
+
+    The state holds the tables that calibration made, the frozen offsets and the mode. The surrogate and the state of
+    the read noise's generator are no part of it.
+
+    Args:
+        surrogate: Its number of rows is the sub-arrays'.
+        columns: Of the layer.
+        window: A window of the layer: its channels and its kernel count, the map's size does not.
+        order: How inputs lie in rows, see `cosim.network.mapping.map_window`.
+        layer: The layer's number among those that read, for its random numbers.
+        mode: How partial sums are read.
+
+    Raises:
+        InputError: There is no such mode or order, or the layer takes too many sub-arrays.
+    """
+
+    def __init__(
+        self, surrogate: Surrogate, columns: int, window: Window, *, order: Order, layer: int, mode: str
+    ) -> None:
+        super().__init__()
+        if order not in ORDERS:
+            raise InputError(f"the row order must be one of {', '.join(ORDERS)}, got {order!r}")
+        self.surrogate = surrogate
+        self.rows = surrogate.rows
+        self.order: Order = order
+        self.columns = columns
+        self.edges = _edges(map_window(window, self.rows, order))
+        if self.arrays > ARRAYS_MAX:
+            raise InputError(f"{self.arrays} sub-arrays are more than {ARRAYS_MAX}")
+        self.noise = ReadNoise(0, layer)
+        self.histogram: Int64[Tensor, " entry"] | None = None
+        for name, tensor in empty_state().items():
+            self.register_buffer(name, tensor)
+        self.register_buffer("frozen", torch.zeros(0, 0, 0))
+        self.register_buffer("mode_number", torch.tensor(0, dtype=torch.uint8))
+        self._quantiles: Quantiles | None = None
+        self.set_mode(mode)
+
+    @property
+    def arrays(self) -> int:
+        """The number of sub-arrays below each other."""
+        return len(self.edges) - 1
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there are levels."""
+        return self.get_buffer("start").numel() > 0
+
+    @property
+    def mode(self) -> ReadMode:
+        """How partial sums are read."""
+        return READ_MODES[int(self.get_buffer("mode_number"))]
+
+    def set_mode(self, mode: str) -> None:
+        """Choose how partial sums are read.
+
+        Raises:
+            InputError: There is no such mode, or frozen offsets are asked for and none have been drawn.
+        """
+        self.check_mode(mode)
+        self.get_buffer("mode_number").fill_(READ_MODES.index(mode))
+
+    def check_mode(self, mode: str) -> None:
+        """Refuse a mode that cannot be chosen; errors as of `set_mode`."""
+        if mode not in READ_MODES:
+            raise InputError(f"mode must be one of {', '.join(READ_MODES)}, got {mode!r}")
+        if mode == "frozen_offsets" and not self.get_buffer("frozen").numel():
+            raise InputError("mode frozen_offsets needs a die's comparators", hint="sample_die(model, seed)")
+
+    def begin_recording(self) -> None:
+        """Count partial sums from now on, in place of reading them, until `histogram` is None again."""
+        device = self.get_buffer("start").device
+        self.histogram = torch.zeros((self.rows + 1) ** 2, dtype=torch.int64, device=device)
+
+    def set_tables(self, state: Mapping[str, Tensor]) -> None:
+        """Take the tables of a calibration; offsets that were frozen before are of other comparators and go."""
+        device = self.get_buffer("start").device
+        check_state(state, self.rows)
+        for name in TABLES:
+            self._buffers[name] = state[name].to(device)
+        self._buffers["frozen"] = torch.zeros(0, 0, 0, device=device)
+        self._quantiles = None
+        if self.mode == "frozen_offsets":
+            self.set_mode("iid")
+
+    def sample_offsets(self, seed: int) -> None:
+        """Draw the quantile of every comparator's offset: (array, column, reference), or one a column and array.
+
+        Raises:
+            InputError: Not calibrated, or no seed.
+        """
+        self._check_calibrated()
+        references = self.get_buffer("centroid").shape[1] - 1
+        shape = (self.arrays, self.columns, 1 if int(self.get_buffer("one_draw")) else references)
+        drawn = offset_generator(seed, self.noise.layer).standard_normal(shape).astype(np.float32)
+        self._buffers["frozen"] = torch.from_numpy(drawn).to(self.get_buffer("start").device)
+        self.set_mode("frozen_offsets")
+
+    @torch.no_grad()
+    def read(
+        self,
+        gather: Callable[[slice], Float32[Tensor, "input image_position"]],
+        weight: Float32[Tensor, "column input"],
+        window: Window,
+        images: int,
+    ) -> Float32[Tensor, "image column position"]:
+        """Sums over all sub-arrays of what is read, in MAC units.
+
+        Args:
+            gather: The inputs of every position of some images, +1, -1 or 0 for a row that is off; numbered as in
+                `Window`, image by image.
+            weight: Signs, with inputs numbered likewise.
+            window: Where the inputs lie.
+
+        Raises:
+            InputError: Not calibrated, or not for the rows that are on here.
+        """
+        recording, mode = self.histogram is not None, self.mode
+        if not recording:
+            self._check_calibrated()
+        start, n_active = self._on(window, weight.device, recording)
+        if mode == "frozen_offsets" and self._quantiles is None:
+            self._quantiles = quantiles_of(self.get_buffer("line_v"), self.get_buffer("offset_v"))
+        size = max(1, _CHUNK // (window.positions * max(weight.shape)))
+        sums = [
+            self._read_block(gather(slice(first, first + size)), weight, start, n_active, mode)
+            for first in range(0, images, size)
+        ]
+        whole = torch.cat(sums, dim=1).float() / 2.0 ** int(self.get_buffer("fraction_bits").sum())
+        return whole.transpose(0, 1).contiguous()
+
+    def result(
+        self, read: Float32[Tensor, "*sums"], exact: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor
+    ) -> Tensor:
+        """The values that were read with the gradient of the exact sums, computed only where one is wanted.
+
+        While counts are recorded for a calibration, the exact sums themselves.
+        """
+        if self.histogram is not None:
+            return exact(x)
+        if not torch.is_grad_enabled() or not (x.requires_grad or weight.requires_grad):
+            return read
+        return cast(Tensor, _StraightThrough.apply(exact(x), read))
+
+    def extra_repr(self) -> str:
+        """Mode and levels, for printing: whether noise is on."""
+        noise = f"noise on (seed {self.noise.seed})" if self.mode in _NOISY else "no noise"
+        about = f"mode={self.mode}, {noise}, rows={self.rows}, arrays={self.arrays}, order={self.order}"
+        levels = f"levels={self.get_buffer('centroid').shape[1]}" if self.calibrated else "not calibrated"
+        frozen = ", offsets sampled" if self.get_buffer("frozen").numel() else ""
+        return f"{about}, {levels}{frozen}"
+
+    def _read_block(
+        self,
+        inputs: Float32[Tensor, "input image_position"],
+        weight: Float32[Tensor, "column input"],
+        start: Float32[Tensor, "array position"],
+        n_active: Float32[Tensor, "array position"],
+        mode: str,
+    ) -> Int32[Tensor, "column image position"]:
+        """The sums of a block of images, in fixed point."""
+        shape = (len(weight), inputs.shape[1] // start.shape[1], start.shape[1])
+        total = torch.zeros(shape, dtype=torch.int32, device=inputs.device)
+        for array in range(self.arrays):
+            rows = slice(self.edges[array], self.edges[array + 1])
+            product = (weight[:, rows] @ inputs[rows]).view(shape)
+            # Of the rows that are on, those of product -1: (on - sum) / 2.
+            entry = torch.add(start[array] + n_active[array] / 2, product, alpha=-0.5).long()
+            if self.histogram is not None:
+                self.histogram += torch.bincount(entry.flatten(), minlength=len(self.histogram))
+            elif mode == "frozen_offsets":
+                total += self._frozen(entry, start[array].long(), array)
+            else:
+                total += self._looked_up(entry, mode)
+        return total
+
+    def _looked_up(self, entry: Int64[Tensor, "*read"], mode: str) -> Int32[Tensor, "*read"]:
+        """Centroids of nominal codes, or of codes drawn from their probabilities; in fixed point."""
+        if mode == "nominal":
+            return self.get_buffer("nominal").index_select(0, entry.flatten()).view(entry.shape)
+        drawn = torch.rand(entry.shape, generator=self.noise.on(entry.device), device=entry.device)
+        return alias_centroids(self.get_buffer("share"), self.get_buffer("pair"), entry, drawn)
+
+    def _frozen(
+        self, entry: Int64[Tensor, "column image position"], start: Int64[Tensor, " position"], array: int
+    ) -> Int32[Tensor, "column image position"]:
+        """Centroids of codes of the frozen comparators, in fixed point."""
+        quantiles = self._quantiles
+        assert quantiles is not None
+        generator = self.noise.on(entry.device)
+        voltage_v = voltages_v(quantiles, entry, torch.randn(entry.shape, generator=generator, device=entry.device))
+        noise_v = float(self.get_buffer("noise_v"))
+        if noise_v:
+            drawn = torch.randn(entry.shape, generator=generator, device=entry.device)
+            voltage_v.add_(drawn, alpha=noise_v)
+        table, centroid = self.get_buffer("table"), self.get_buffer("centroid")
+        limits_v = thresholds_v(quantiles, self.get_buffer("reference_v"), table, self.get_buffer("frozen")[array])
+        line = entry if quantiles.by_entry else table[start]
+        code = codes_of(voltage_v, limits_v, line, int(self.get_buffer("direction")))
+        code += table[start] * centroid.shape[1]
+        return centroid.flatten().index_select(0, code.flatten()).view(code.shape)
+
+    def _on(
+        self, window: Window, device: torch.device, recording: bool
+    ) -> tuple[Float32[Tensor, "array position"], Float32[Tensor, "array position"]]:
+        """The first entry and the number of active rows of each sub-array at each position."""
+        mapping = _mapped(window, self.rows, self.order)
+        n_active = mapping.n_active[mapping.kind].T
+        first = np.arange(self.rows + 1) * (self.rows + 1) if recording else self.get_buffer("start").cpu().numpy()
+        start = first[n_active]
+        if start.min() < 0:
+            missing = sorted({int(n) for n in n_active[start < 0]})
+            raise InputError(
+                f"levels are missing for {', '.join(map(str, missing))} active rows",
+                hint="calibrate with images of this size",
+            )
+        both = [torch.from_numpy(each.astype(np.float32)).to(device) for each in (start, n_active)]
+        return both[0], both[1]
+
+    def _check_calibrated(self) -> None:
+        if not self.calibrated:
+            raise InputError(
+                f"mode {self.mode} needs levels, and this layer is not calibrated",
+                hint="calibrate(model, training_images), or set_mode(model, 'ideal')",
+            )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **keywords: Any) -> None:
+        """Make room for tables of another size, and refuse those that do not fit."""
+        names = [*TABLES, "frozen", "mode_number"]
+        given = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
+        if len(given) == len(names):
+            place = f"state of {prefix.removesuffix('.reader.')}"
+            try:
+                check_state(given, self.rows)
+                self._check_rest(given["frozen"], given["mode_number"], given["centroid"].shape[-1] - 1)
+            except InputError as error:
+                raise InputError(error.message, place=place, hint=error.hint) from error
+            for name, tensor in given.items():
+                self._buffers[name] = torch.empty_like(tensor, device=self.get_buffer(name).device)
+            self._quantiles = None
+        super()._load_from_state_dict(state_dict, prefix, *args, **keywords)
+
+    def _check_rest(self, frozen: Tensor, mode: Tensor, references: int) -> None:
+        if frozen.numel() and frozen.shape[:2] != (self.arrays, self.columns):
+            raise InputError(f"frozen offsets of shape {tuple(frozen.shape)}, not {self.arrays, self.columns} first")
+        if frozen.numel() and frozen.shape[2:] not in ((1,), (references,)):
+            got = f"got {tuple(frozen.shape)}"
+            raise InputError(f"frozen offsets must be one a column, or one for each of {references} references, {got}")
+        if mode.ndim or not 0 <= int(mode) < len(READ_MODES):
+            raise InputError(f"the state's mode must be one number from 0 to {len(READ_MODES) - 1}")
+        if READ_MODES[int(mode)] == "frozen_offsets" and not frozen.numel():
+            raise InputError("the state's mode is frozen_offsets, but it has no offsets")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Reader:
+        """Move to another device, but never round voltages to a shorter type: `half()` leaves them as they are."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, tensor in before.items():
+            after = self._buffers[name]
+            if tensor is not None and after is not None and after.dtype != tensor.dtype:
+                self._buffers[name] = tensor.to(after.device)
+        self._quantiles = None
+        return self
+
+
+def alias_centroids(
+    share: Float32[Tensor, "entry slot"],
+    pair: Int32[Tensor, "entry slot two"],
+    entry: Int64[Tensor, "*read"],
+    drawn: Float32[Tensor, "*read"],
+) -> Int32[Tensor, "*read"]:
+    """Centroids drawn from alias tables by uniform numbers, of which the whole part of slots is the slot."""
+    slots = share.shape[1]
+    drawn = drawn.flatten() * slots
+    slot = drawn.long()
+    at = torch.add(slot, entry.flatten(), alpha=slots)
+    own = drawn.sub_(slot) < share.flatten().index_select(0, at)
+    return pair.flatten().index_select(0, at.mul_(2).add_(own)).view(entry.shape)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, exact: Tensor, read: Tensor) -> Tensor:
+        ctx.dtype = exact.dtype
+        return read.view_as(read)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        return grad_outputs[0].to(ctx.dtype), None
+
+
+@lru_cache(maxsize=64)
+def _mapped(window: Window, rows: int, order: Order) -> RowMapping:
+    return map_window(window, rows, order)
+
+
+def _edges(mapping: RowMapping) -> tuple[int, ...]:
+    """Where the inputs of every sub-array begin, and the end of the last: they lie one after the other."""
+    return (*np.searchsorted(mapping.array, np.arange(mapping.arrays)).tolist(), mapping.in_features)
