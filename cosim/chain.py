@@ -11,6 +11,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -193,9 +194,10 @@ def dataset_of(network: Network) -> Name:
         InputError: The network does not say, or it is none that we can load.
     """
     name = network.provenance.get("dataset", "")
-    if name not in ("mnist", "fashion_mnist"):
-        raise InputError(f"network {network.name} is for data set {name!r}, expected mnist or fashion_mnist")
-    return name
+    for known in get_args(Name):
+        if name == known:
+            return known
+    raise InputError(f"network {network.name} is for data set {name!r}, expected one of {', '.join(get_args(Name))}")
 
 
 def _evaluate(

@@ -13,7 +13,9 @@ from cosim import chain
 from cosim.chain import Chosen
 from cosim.datasets import Images, Name, Split, load_images
 from cosim.errors import InputError
+from cosim.network.files import load_network
 from cosim.network.outcome import load_outcomes
+from cosim.resources import find
 from cosim.surrogate.files import load_surrogate, save_surrogate
 from cosim.surrogate.model import Surrogate
 
@@ -152,3 +154,16 @@ def test_outcomes_nested_without_end_are_refused(tmp_path: Path) -> None:
     (tmp_path / "outcomes.json").write_text("[" * 200_000)
     with pytest.raises(InputError, match=r"outcomes\.json: no outcomes file of version 1: nested too deep"):
         load_outcomes(tmp_path / "outcomes.json")
+
+
+@pytest.mark.parametrize("name", ["mnist_mlp", "fashion_mnist_cnn", "cifar10_vgg"])
+def test_shipped_networks_name_a_data_set_that_loads(name: str) -> None:
+    network = load_network(find("models", "networks", f"{name}.h5"))
+    assert name.startswith(chain.dataset_of(network))
+
+
+def test_a_network_of_another_data_set_is_refused() -> None:
+    network = load_network(find("models", "networks", "mnist_mlp.h5"))
+    other = replace(network, provenance=dict(network.provenance) | {"dataset": "svhn"})
+    with pytest.raises(InputError, match="'svhn', expected one of mnist, fashion_mnist, cifar10"):
+        chain.dataset_of(other)
