@@ -17,6 +17,7 @@ from cosim.network.outcome import Outcome, load_outcomes
 from cosim.surrogate.calibration import Calibration
 from cosim.surrogate.codes import Mlsa
 from cosim.surrogate.files import CALIBRATION, SURROGATE, load_calibration, load_surrogate
+from cosim.surrogate.family_files import is_family
 from cosim.surrogate.fit import HELD_OUT
 from cosim.surrogate.model import Surrogate
 
@@ -97,7 +98,11 @@ def load_run(folder: Path, surrogate: str | Path | None = None) -> Run:
         raise InputError("no such run folder", place=str(folder), hint=f"cosim demo --out {folder}")
     path = _surrogate_path(folder, surrogate)
     with _made_by(f"cosim fit {folder}" if path.parent == folder else "name another surrogate"):
-        model, header = load_surrogate(path), _header(path, SURROGATE)
+        model = None if is_family(path) else load_surrogate(path)
+        header = _header(path, SURROGATE)
+    if model is None:
+        hint = f"cosim evaluate NETWORK --surrogate {path} --corner ... makes a folder of one point, report that"
+        raise InputError("a family of several operating points, a page is of one", place=str(path), hint=hint)
     outcomes = _outcomes(folder, path)
     kept = sorted((_calibration(file) for file in folder.glob("calibration-*.h5")), key=_order)
     mine = tuple(each for each in kept if each.calibration.provenance.get("surrogate_sha256") == header["content_hash"])

@@ -321,3 +321,11 @@ def test_a_terminal_shows_a_bar_and_no_color_is_respected(here: Path) -> None:
     assert "/128" in plain
     assert not COLOR.search(plain)
     assert not COLOR.search(on_a_terminal(["--help"], here, NO_COLOR="1"))
+
+
+def test_python_m_is_the_same_command() -> None:
+    command = [sys.executable, "-m", "cosim", "nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("cosim: ")
+    assert done.stderr.count("\n") == 1

@@ -32,6 +32,11 @@ def test_a_whole_run(whole_run: Path) -> None:
     assert len(run.outcomes) == 5
 
 
+def test_a_family_is_refused_with_the_way_to_a_page_of_one_point(whole_run: Path) -> None:
+    with pytest.raises(InputError, match=r"a page is of one .cosim evaluate NETWORK .* --corner"):
+        load_run(whole_run, "xnor_8t_corners")
+
+
 def test_no_folder(tmp_path: Path) -> None:
     assert "no such run folder (cosim demo" in refusal(tmp_path / "nowhere")
 
