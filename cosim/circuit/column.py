@@ -132,7 +132,7 @@ def _options(bench: ColumnBench) -> list[str]:
 
     Trapezoid: Gear's damping costs millivolts. The steps decide the error, not the tolerances: reltol 1e-2 and
     1e-3 differed by 0.001 mV on average at the same steps. With bypass, though, reltol is the change of a voltage up to
-    which a transistor keeps its current: 3e-4 leaves 0.02 mV of the 0.12 mV that 1e-3 adds, at nearly the same speed.
+    which a transistor keeps its current: 3e-4 adds 0.03 mV where 1e-3 adds 0.06, at nearly the same speed.
     The table of step and bypass against error is in netlists/bitcells/xnor_8t/README.md.
     """
     solver = f"reltol={'3e-4' if bench.bypass else '1e-3'} abstol=1e-9 vntol=1e-5"
