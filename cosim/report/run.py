@@ -16,8 +16,8 @@ from cosim.errors import InputError
 from cosim.network.outcome import Outcome, load_outcomes
 from cosim.surrogate.calibration import Calibration
 from cosim.surrogate.codes import Mlsa
-from cosim.surrogate.files import CALIBRATION, SURROGATE, load_calibration, load_surrogate
 from cosim.surrogate.family_files import is_family
+from cosim.surrogate.files import CALIBRATION, SURROGATE, load_calibration, load_surrogate
 from cosim.surrogate.fit import HELD_OUT
 from cosim.surrogate.model import Surrogate
 
