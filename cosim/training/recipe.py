@@ -16,7 +16,9 @@ Count = Annotated[int, Field(gt=0)]
 Width = Annotated[int, Field(gt=0, le=65_536)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-_YOUNGER = {"pool_kind", "first", "last", "global_average", "weight_bits", "activation_bits", "scale_inputs"}
+_YOUNGER = {
+    *("pool_kind", "first", "last", "global_average", "weight_bits", "activation_bits", "activations", "scale_inputs"),
+}
 
 Bits = Annotated[int, Field(ge=1, le=LEVEL_BITS_MAX)]
 
@@ -103,6 +105,8 @@ class TrainingRecipe:
         last: The same for the last layer, of which real weights take real numbers where the layer before gives such.
         weight_bits: Bits of a weight that is not real, each in a column of its own.
         activation_bits: Bits of what every layer but the first takes, where it takes no real numbers.
+        activations: What every layer but the first takes: "binary", +1 and -1, or "on_off", 1 and 0 (HBNN; Liu et al.,
+            DAC 2018), where 0 turns a row off; not what takes real numbers.
         scale_inputs: Whether the sums of every binary layer but the first are multiplied by the mean magnitude of the
             numbers whose signs it takes (XNOR-Net's K); the outputs of all layers are then real.
         global_average: Whether the last map, of real numbers then, is averaged to one value a channel, as a ResNet's.
@@ -130,6 +134,7 @@ class TrainingRecipe:
     last: Literal["binary", "real"] = "binary"
     weight_bits: Bits = 1
     activation_bits: Bits = 1
+    activations: Literal["binary", "on_off"] = "binary"
     scale_inputs: bool = False
     global_average: bool = False
     convolution: tuple[Convolution, ...] = ()
@@ -149,6 +154,10 @@ class TrainingRecipe:
             raise InputError("global_average needs a [[convolution]]")
         if self.scale_inputs and self.activation_bits > 1:
             raise InputError("scale_inputs is for activations of one bit, activation_bits must be 1")
+        if self.scale_inputs and self.activations == "on_off":
+            raise InputError('scale_inputs is for activations = "binary"')
+        if self.activations == "on_off" and any(each.pad_value == -1 for each in (*self.convolution[1:], *self.block)):
+            raise InputError('activations = "on_off" are padded with 0 or 1, got pad_value -1')
         averaged = any((each.pool_kind, each.pool_of) == ("average", "outputs") for each in self.convolution)
         if self.activation_bits > 1 and averaged:
             raise InputError("outputs of several bits have max pooling, an average is one of sums or of a last map")
@@ -162,7 +171,8 @@ class TrainingRecipe:
         averaged = any(each.pool > 1 and each.pool_kind == "average" for each in self.convolution)
         real = "real" in (self.first, self.last)
         several = self.weight_bits > 1 or self.activation_bits > 1
-        return not (self.block or self.global_average or averaged or real or several or self.scale_inputs)
+        other = several or self.scale_inputs or self.activations == "on_off"
+        return not (self.block or self.global_average or averaged or real or other)
 
     def scaled(self, width: int) -> int:
         """A width times the width factor.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +52,11 @@ def graph_network(recipe: TrainingRecipe, image_shape: Sequence[int], classes: i
 def _check_options(recipe: TrainingRecipe, layers: Sequence[GraphLayer]) -> None:
     """Refuse options that no layer has."""
     binary = [isinstance(layer.weights, BinaryLinear | BinaryConv2d) for layer in layers]
-    taken = [layer.input == "binary" for layer in layers[1:]]
+    taken = [layer.input != "real" for layer in layers[1:]]
     for name, given, used in (
         ("weight_bits", recipe.weight_bits > 1, any(binary)),
         ("activation_bits", recipe.activation_bits > 1, any(taken)),
+        ("activations", recipe.activations != "binary", any(taken)),
         ("scale_inputs", recipe.scale_inputs, any(layer.scale_inputs for layer in layers)),
     ):
         if given and not used:
@@ -139,12 +141,17 @@ class _Builder:
         weights = self._linear(real, self._weight(real, classes, inputs))
         takes_reals = real and bool(self.layers) and self.layers[-1].gives_reals
         affine = ClassAffine(scale, torch.zeros(classes))
-        kind = "real" if takes_reals else "binary"
+        kind = "real" if takes_reals else self._input
         bits = self.recipe.activation_bits if self.layers else 1
         scaled = self._scales(weights)
         self.layers.append(
             GraphLayer(name, weights, affine=affine, input=kind, activation_bits=bits, scale_inputs=scaled)
         )
+
+    @property
+    def _input(self) -> Literal["binary", "on_off"]:
+        """What a layer that takes no real numbers takes; the first takes the pixels."""
+        return self.recipe.activations if self.layers else "binary"
 
     def _scales(self, weights: BinaryLinear | BinaryConv2d | RealLinear | RealConv2d) -> bool:
         return self.recipe.scale_inputs and bool(self.layers) and isinstance(weights, BinaryLinear | BinaryConv2d)
@@ -170,7 +177,7 @@ class _Builder:
     ) -> None:
         bits = self.recipe.activation_bits
         options |= {"activation_bits": bits if self.layers else 1, "output_bits": bits}
-        options["scale_inputs"] = self._scales(weights)
+        options |= {"scale_inputs": self._scales(weights), "input": self._input}
         self.layers.append(GraphLayer(name, weights, norm=norm, **options))  # pyright: ignore[reportArgumentType]
 
     def _weight(self, real: bool, *shape: int) -> Tensor:

@@ -95,7 +95,7 @@ def card(network: Network, run: Run, test: Estimate | None, digest: str) -> str:
     return f"""# {network.name}
 
 {_kind(network)} for {recipe.dataset}: {_weights(network)} weights are {_values(recipe.weight_bits)}, the
-activations after the hidden layers are {_values(recipe.activation_bits)}, each output has a float32 scale and offset.
+activations after the hidden layers are {_activations(recipe)}, each output has a float32 scale and offset.
 
 **Digital parts.** The first layer takes the 8-bit pixels 0..255 and sums them digitally{_exactly(network)}, as
 the field does; batch norm and sign are one integer comparison a column; {_pooled(network)}the class
@@ -151,6 +151,13 @@ def _weights(network: Network) -> str:
 
 def _values(bits: int) -> str:
     return "+-1" if bits == 1 else f"odd integers of {bits} bits of +-1"
+
+
+def _activations(recipe: TrainingRecipe) -> str:
+    if recipe.activations == "binary":
+        return _values(recipe.activation_bits)
+    top = 2**recipe.activation_bits - 1
+    return f"0 to {top}, where a bit of 0 turns its row off" if top > 1 else "1 or 0, which turns a row off"
 
 
 def _exactly(network: Network) -> str:

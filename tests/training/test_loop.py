@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,24 @@ def test_card_and_provenance(recipe: TrainingRecipe, images: Images, tmp_path: P
     assert "n = 300" in card
     assert network.provenance["train_data_sha256"] in card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.card.md", "tiny.checkpoint.h5", "tiny.h5"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "hidden layers are +-1, each"),
+        ({"activations": "on_off"}, "hidden layers are 1 or 0, which turns a row off, each"),
+        (
+            {"activations": "on_off", "activation_bits": 2},
+            "hidden layers are 0 to 3, where a bit of 0 turns its row off",
+        ),
+    ],
+)
+def test_the_card_says_what_activations_are(
+    recipe: TrainingRecipe, images: Images, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    list(train(replace(recipe, epochs=1, **change), out=tmp_path, images=images))
+    assert said in (tmp_path / "tiny.card.md").read_text()
 
 
 def test_test_images_are_not_looked_at_while_images_are_held_out(

@@ -169,6 +169,10 @@ def recipe_of(**changes: object) -> TrainingRecipe:
         {"convolution": (Convolution(5, pool=2), Convolution(6, pad_value=-1)), "scale_inputs": True},
         {"scale_inputs": True, "hidden": (7, 6), "weight_bits": 2},
         {"convolution": (Convolution(5),), "block": (Block(7, 2, 2),), "scale_inputs": True, "last": "real"},
+        {"activations": "on_off", "hidden": (7, 6)},
+        {"activations": "on_off", "convolution": (Convolution(5, pool=2), Convolution(6, pad_value=1))},
+        {"activations": "on_off", "convolution": (Convolution(5),), "block": (Block(7, 2, 2),), "last": "real"},
+        {"activations": "on_off", "convolution": (Convolution(5), Convolution(6, pad_value=1)), "activation_bits": 2},
     ],
 )
 def test_recipes_give_networks_that_pack_bit_for_bit(changes: dict) -> None:
@@ -182,6 +186,8 @@ def test_recipes_give_networks_that_pack_bit_for_bit(changes: dict) -> None:
     assert all(p.grad is not None for p in module.parameters())
     module.eval()
     network = export(module, name="tiny", image_shape=(12, 12))
+    taken = {layer.input for layer in network.binary_layers if layer.input != "real"}
+    assert taken <= {"pixels", recipe.activations}
     with torch.no_grad():
         theirs = module(pixels).numpy()
     ours = forward(network, images_of((12, 12), 9), mode="ideal")
@@ -195,6 +201,8 @@ def test_recipes_give_networks_that_pack_bit_for_bit(changes: dict) -> None:
         ({"global_average": True}, r"global_average needs a \[\[convolution\]\]"),
         ({"global_average": True, "convolution": (Convolution(4, pool=2),)}, "a layer has one pooling"),
         ({"hidden": ()}, "hidden needs at least 1 entries"),
+        ({"scale_inputs": True, "activations": "on_off"}, 'scale_inputs is for activations = "binary"'),
+        ({"activations": "on_off", "convolution": (Convolution(4), Convolution(4, pad_value=-1))}, "got pad_value -1"),
         ({"scale_inputs": True, "activation_bits": 2}, "scale_inputs is for activations of one bit"),
         (
             {"activation_bits": 2, "convolution": (Convolution(4, pool=2, pool_kind="average", pool_of="outputs"),)},
@@ -213,6 +221,7 @@ def test_parts_of_a_recipe_that_do_not_fit_are_refused(changes: dict, said: str)
         ({"weight_bits": 2, "first": "real", "last": "real"}, "weight_bits has no layer to act on"),
         ({"activation_bits": 2}, "activation_bits has no layer to act on"),
         ({"scale_inputs": True}, "scale_inputs has no layer to act on"),
+        ({"activations": "on_off"}, "activations has no layer to act on"),
     ],
 )
 def test_options_that_would_change_nothing_are_refused(changes: dict, said: str) -> None:
