@@ -10,7 +10,7 @@ from scipy.stats import norm, qmc
 
 from cosim.circuit.column import ColumnBench
 from cosim.errors import MeasuredWorseError
-from cosim.fast.sweep import GAIN_OHM, Drive, plan_sweep, pulled_line, sweep_deck, voltage_axis
+from cosim.fast.sweep import GAIN_OHM, TIMEOUT_S, Drive, plan_sweep, pulled_line, sweep_deck, voltage_axis
 from cosim.spice.engine import Engine, Failed
 
 STATES = ((-1, -1), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 1))
@@ -27,7 +27,6 @@ LEVELS = (0.0, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 _DISCHARGE_SUM = 1.2
 _MAX_FLIPPED = 0.25
-_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def _measure(
     product, weight = state
     storage = bench.cell.ports.storage
     sweep = plan_sweep(bench.corner.vdd_v, drive, driven=any(bench.cell.drive[product * weight].values()))
-    (result,) = engine.run([sweep_deck(bench, drive, state, shift_v, sweep)], timeout_s=_TIMEOUT_S)
+    (result,) = engine.run([sweep_deck(bench, drive, state, shift_v, sweep)], timeout_s=TIMEOUT_S)
     if isinstance(result, Failed):
         raise MeasuredWorseError(f"no currents of {bench.cell.name} at {bench.corner}: {result.detail}")
     values = result.values.reshape(2 + len(storage), len(shift_v), -1)

@@ -17,7 +17,7 @@ from cosim.fast.capacitance import fitted_capacitance_f
 from cosim.fast.draws import simulate
 from cosim.fast.static import Holder, StaticColumn
 from cosim.fast.surface import fit_surface
-from cosim.fast.sweep import GAIN_OHM, OPTIONS, STEP_S, Drive, voltage_axis
+from cosim.fast.sweep import GAIN_OHM, OPTIONS, STEP_S, TIMEOUT_S, Drive, voltage_axis
 from cosim.spice.engine import Engine, Failed
 
 FIT_SHARES = ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5), (0.25, 0.5))
@@ -31,7 +31,6 @@ _SETTLED_V = 0.05e-3
 """What a line may still move after that and count as settled."""
 
 _MOST_LINES = 20.0
-_TIMEOUT_S = 300.0
 
 
 def build_static(bench: ColumnBench, engine: Engine, *, seed: int = 0, cells: int = CELLS) -> StaticColumn:
@@ -67,7 +66,7 @@ def _word_line_v(bench: ColumnBench, engine: Engine) -> float:
     deck = column_deck(bench, products, weights, np.zeros((bench.rows, len(bench.cell.devices))))
     node = dac_node(1.0)
     text = deck.text.replace("\n.save ", f"\n.save v({node})\n.save ", 1)
-    (result,) = engine.run([Deck(text, (node,), deck.times_s)], timeout_s=_TIMEOUT_S)
+    (result,) = engine.run([Deck(text, (node,), deck.times_s)], timeout_s=TIMEOUT_S)
     if isinstance(result, Failed):
         raise MeasuredWorseError(f"no word-line voltage of {bench.cell.name} at {bench.corner}: {result.detail}")
     return float(result.values[0, -1])
@@ -111,7 +110,7 @@ def _load_a(bench: ColumnBench, engine: Engine) -> Float[np.ndarray, "line volta
         ".end",
     ]
     deck = Deck("\n".join(text) + "\n", tuple(f"sense_{line}" for line in lines), times_s)
-    (result,) = engine.run([deck], timeout_s=_TIMEOUT_S)
+    (result,) = engine.run([deck], timeout_s=TIMEOUT_S)
     if isinstance(result, Failed):
         raise MeasuredWorseError(f"no current of the load of {cell.name} at {bench.corner}: {result.detail}")
     # The ramp's source takes in what the load gives.

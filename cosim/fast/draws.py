@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int8
 
 from cosim.circuit.column import ColumnBench, column_deck, flipped_rows
+from cosim.fast.sweep import TIMEOUT_S
 from cosim.spice.engine import Engine, Failed
-
-_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +75,7 @@ def simulate_columns(
     lines = len(bench.cell.ports.bit_lines)
     voltage_v = np.full((len(decks), 2, len(times_s)), np.nan)
     flipped, ran = np.zeros(len(decks), bool), np.zeros(len(decks), bool)
-    for index, (result, draw) in enumerate(zip(engine.run(decks, timeout_s=_TIMEOUT_S), given, strict=True)):
+    for index, (result, draw) in enumerate(zip(engine.run(decks, timeout_s=TIMEOUT_S), given, strict=True)):
         if not isinstance(result, Failed):
             ran[index] = True
             voltage_v[index, :lines] = result.values[:lines]

@@ -16,6 +16,10 @@ from cosim.circuit.deck import Deck, title_line
 STEP_S = 1e-6
 """A step of the sweep: long enough for every storage node to settle."""
 
+TIMEOUT_S = 1800.0
+"""Of one deck of a build or check: tens of times what it takes on an idle core, because in its place hours of the full
+circuit would run."""
+
 GAIN_OHM = 1e6
 """Volts of a probe an ampere of a line."""
 
