@@ -123,9 +123,12 @@ def calibrate(
 
     A group with fewer different counts than levels gets one level a count.
 
-    Of a layer of several bits the sum over its pairs (i, j) of 2**(i + j) * p_ij is wanted. Its mean squared error is
-    the sum of 4**(i + j) times those of the pairs, as long as their errors are uncorrelated; no pair's levels move
-    another's error, so those that minimise each pair's own error minimise the sum, whatever the weights.
+    Of a layer of several bits the sum over its pairs (i, j) of 2**(i + j) * p_ij is wanted. The mean squared errors of
+    the pairs add up to its own with weights 4**(i + j) where they are uncorrelated, and no pair's levels move another's
+    error: so the levels that minimise each pair's own error minimise that sum, whatever the weights. Errors without
+    variation are correlated where weights are near 0: their bits are opposite, and so are the partial sums. Levels of
+    each pair are then opposite too and most of the error cancels, which common levels, that are not symmetric, do not
+    give (docs/chain.md has figures).
 
     Raises:
         InputError: bits outside 1..6, an empty histogram, more active rows than the surrogate has, or too few of

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import cosim
+from cosim.errors import InputError
 from cosim.network.inference import evaluate, partial_sum_histogram, trace
 from cosim.network.layers import Network
 from cosim.network.layout import map_network
@@ -53,7 +54,7 @@ def accuracies(network: Network, surrogate: Surrogate, sensing: Sensing, per: Le
             readouts = readouts_of(
                 surrogate, calibrate_network(network, surrogate, images, sensing=sensing, bits=bits, levels_per=per)
             )
-        except cosim.CosimError as error:
+        except InputError as error:
             print(f"{said}{error}")
             continue
         found = [
@@ -77,7 +78,9 @@ def errors(network: Network, surrogate: Surrogate, sensing: Sensing, per: Levels
     for mode, each in total.items():
         ratio = 10 * np.log10(signal / measured[mode])
         print(f"    {mode:8s} sum of the pairs' errors {each:.0f}, measured {measured[mode]:.0f}: {ratio:.1f} dB")
-    for pair, part in sorted(parts.items(), key=lambda item: -sum(item[0])):
+    for pair, part in sorted(parts.items(), key=lambda item: -item[1]["iid"]):
+        if part["iid"] < 0.03 * total["iid"]:
+            continue
         print(
             f"    weight bit {pair[0]}, activation bit {pair[1]}: sigma {part['sigma']:.2f}, rms error of a read "
             f"{part['rms_nominal']:.2f} (levels), {part['rms_iid']:.2f} (iid), {part['iid'] / total['iid']:.0%} of all"
