@@ -22,7 +22,7 @@ from cosim.network.inference import evaluate as _evaluate
 from cosim.network.layers import Network
 from cosim.network.program import MODES, Mode
 from cosim.network.sensing import calibrate_network, check_calibration, readouts_of
-from cosim.surrogate.calibration import Calibration
+from cosim.surrogate.calibration import Calibration, LevelsPer
 from cosim.surrogate.codes import Mlsa, check_mlsa
 from cosim.surrogate.family import SurrogateFamily
 from cosim.surrogate.family_files import load_family
@@ -102,6 +102,7 @@ def calibrate(
     sensing: Sensing | None = None,
     bits: int | None = None,
     adc: str | Path | None = None,
+    levels_per: LevelsPer | None = None,
 ) -> Calibration:
     """The sense amplifier's levels for a network, from training images; see `calibrate_network`.
 
@@ -110,13 +111,23 @@ def calibrate(
         bits: Of the code; 3 by default.
         adc: A stated column converter ("column_adc", or a folder) in the place of a sense amplifier; it has its own
             levels, and takes no bits.
+        levels_per: Where weights or activations have several bits: `pair` (the default), levels for every pair of a
+            bit of the weights and one of the activations, or `layer`, one set for all pairs of a layer.
 
     Raises:
-        InputError: The images do not fit the network, bits is outside 1..6 or beside an adc, or the column has no
-            lines for such sensing.
+        InputError: The images do not fit the network, bits is outside 1..6 or beside an adc, the column has no
+            lines for such sensing, or levels_per has nothing to choose.
     """
-    about = {"network": network.name}
-    return calibrate_network(network, surrogate, training_images, sensing=sensing, bits=bits, adc=adc, provenance=about)
+    return calibrate_network(
+        network,
+        surrogate,
+        training_images,
+        sensing=sensing,
+        bits=bits,
+        adc=adc,
+        levels_per=levels_per,
+        provenance={"network": network.name},
+    )
 
 
 def evaluate(

@@ -27,8 +27,15 @@ from cosim.network.inference import evaluate
 from cosim.network.layers import Network
 from cosim.network.outcome import Outcome, load_outcomes, save_outcomes
 from cosim.network.program import Mode
-from cosim.network.sensing import DEFAULT_BITS, calibrate_network, converter_name, readouts_of, sensing_of
-from cosim.surrogate.calibration import Calibration
+from cosim.network.sensing import (
+    DEFAULT_BITS,
+    calibrate_network,
+    converter_name,
+    levels_per_of,
+    readouts_of,
+    sensing_of,
+)
+from cosim.surrogate.calibration import Calibration, LevelsPer
 from cosim.surrogate.codes import Mlsa
 from cosim.surrogate.family_files import is_family, load_at, load_family
 from cosim.surrogate.files import (
@@ -61,6 +68,7 @@ class Chosen:
         images: Test images, from the first; all where it is None.
         mlsa: One comparator a level (`flash`), or one whose reference is stepped (`sequential`).
         adc: A stated column converter in the place of a sense amplifier, by name or folder.
+        levels_per: What has levels of its own in layers of several bits; every pair of bits where it is None.
     """
 
     network: str
@@ -71,6 +79,7 @@ class Chosen:
     images: int | None = None
     mlsa: Mlsa = "flash"
     adc: str | Path | None = None
+    levels_per: LevelsPer | None = None
 
 
 def fitted(run: Path, *, max_failure_rate: float = 0.01) -> Path:
@@ -122,11 +131,13 @@ def calibrated(
     sensing: Sensing | None = None,
     bits: int | None = None,
     adc: str | Path | None = None,
+    levels_per: LevelsPer | None = None,
 ) -> Calibration:
     """The levels for a network; made now from training images unless they are there and of the same input.
 
     Raises:
-        InputError: The levels lie beyond what was measured, which keeps nothing, or the folder cannot be written.
+        InputError: The levels lie beyond what was measured, which keeps nothing, the folder cannot be written, or
+            levels_per has nothing to choose.
     """
     network, network_hash = _network(network_name)
     about: dict[str, str | int | float] = {
@@ -142,6 +153,7 @@ def calibrated(
     if adc is not None:
         about["adc_sha256"] = hashlib.sha256(repr(load_column_adc(adc)).encode()).hexdigest()
     what = name if adc is not None else f"{bits or DEFAULT_BITS}bit"
+    what += "-pair" if levels_per_of(network, levels_per, adc) == "pair" else ""
     path = run / f"calibration-{network.name}-{sensing}-{what}.h5"
     with suppress(CosimError):  # not there, damaged or of another version: calibrate now
         kept = load_calibration(path)
@@ -150,7 +162,9 @@ def calibrated(
         ):
             return kept
     images = load_images(dataset_of(network), "train").images[:CALIBRATION_IMAGES]
-    calibration = calibrate_network(network, surrogate, images, sensing=sensing, bits=bits, adc=adc, provenance=about)
+    calibration = calibrate_network(
+        network, surrogate, images, sensing=sensing, bits=bits, adc=adc, levels_per=levels_per, provenance=about
+    )
     readouts_of(surrogate, calibration)  # What cannot be read is refused before it is kept.
     make_folder(run)
     save_calibration(calibration, path)
@@ -162,10 +176,11 @@ def evaluated(run: Path, chosen: Chosen, surrogate_path: Path | None) -> Outcome
 
     Raises:
         InputError: A mode other than ideal without a surrogate, images that are not there or fewer than asked for,
-            or a folder that cannot be written.
+            a folder that cannot be written, or a levels_per where there is nothing to choose.
     """
     network, network_hash = _network(chosen.network)
-    key = _key(chosen, network_hash, surrogate_path)
+    levels_per = levels_per_of(network, chosen.levels_per, chosen.adc) or ""
+    key = _key(chosen, network_hash, surrogate_path, levels_per)
     kept = load_outcomes(run / "outcomes.json")
     for outcome in kept:
         if outcome.key == key:
@@ -205,11 +220,13 @@ def _evaluate(
 ) -> Outcome:
     images, labels = _test_images(network, chosen.images)
     readouts, rows, ideal, surrogate_hash = None, 64, chosen.mode == "ideal", ""
-    sensing, bits = "", 0
+    sensing, bits, levels_per = "", 0, ""
     if not ideal:
         if surrogate_path is None:
             raise InputError(f"mode {chosen.mode} needs a surrogate")
-        calibration = calibrated(run, chosen.network, surrogate_path, chosen.sensing, chosen.bits, chosen.adc)
+        how = (chosen.sensing, chosen.bits, chosen.adc, chosen.levels_per)
+        calibration = calibrated(run, chosen.network, surrogate_path, *how)
+        levels_per = levels_per_of(network, chosen.levels_per, chosen.adc) or ""
         surrogate, surrogate_hash = load_surrogate(surrogate_path), _hash_of(surrogate_path, SURROGATE)
         readouts, rows = readouts_of(surrogate, calibration, chosen.mlsa), surrogate.rows
         sensing, bits = calibration.sensing, calibration.bits
@@ -229,6 +246,7 @@ def _evaluate(
         surrogate_sha256=surrogate_hash,
         key=key,
         amplifier="" if ideal else _amplifier(chosen),
+        levels_per=levels_per,
     )
 
 
@@ -242,7 +260,7 @@ def _test_images(network: Network, count: int | None) -> tuple[np.ndarray, np.nd
 
 def _place(outcome: Outcome) -> tuple[object, ...]:
     """Outcomes of one place replace each other; their keys tell whether the input was the same."""
-    how = (outcome.sensing, outcome.bits, outcome.amplifier)
+    how = (outcome.sensing, outcome.bits, outcome.amplifier, outcome.levels_per)
     return (outcome.network, outcome.mode, *how, outcome.seed, outcome.accuracy.n)
 
 
@@ -255,7 +273,7 @@ def _with_unit(value: float | None, unit: str) -> str:
     return "" if value is None else f"{value:g}{unit}"
 
 
-def _key(chosen: Chosen, network_hash: str, surrogate_path: Path | None) -> str:
+def _key(chosen: Chosen, network_hash: str, surrogate_path: Path | None, levels_per: str) -> str:
     what: dict[str, object] = {
         "format": FORMAT,
         "network": network_hash,
@@ -273,6 +291,8 @@ def _key(chosen: Chosen, network_hash: str, surrogate_path: Path | None) -> str:
         # Only where it is another, so that the keys of earlier outcomes stay.
         if chosen.mlsa != "flash":
             what["mlsa"] = chosen.mlsa
+        if levels_per:
+            what["levels_per"] = levels_per
         if chosen.adc is not None:
             what |= {"adc": repr(load_column_adc(chosen.adc)), "bits": chosen.bits}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

@@ -25,6 +25,7 @@ def evaluate(
     bits: SomeWhole = None,
     mlsa: Literal["flash", "sequential"] = "flash",
     adc: str | None = None,
+    levels_per: Literal["pair", "layer"] | None = None,
     corner: str | None = None,
     vdd: float | None = None,
     temp: float | None = None,
@@ -46,6 +47,8 @@ def evaluate(
         mlsa: flash (a comparator a level) or sequential (one, its reference stepped with the word line off; the line's
             droop meanwhile is not modelled).
         adc: A stated converter instead, such as column_adc, or its folder; for columns of one line.
+        levels_per: For weights or activations of several bits: levels for every pair of their bits (pair, the default),
+            or one set for all pairs of a layer (layer).
         corner: Process corner, of a surrogate of several operating points; as the next four.
         vdd: Supply in volts.
         temp: Temperature in degrees Celsius.
@@ -80,7 +83,7 @@ def evaluate(
         note(f"{path}: {model.provenance['operating_point']}")
     outcomes: list[Outcome] = []
     for each in modes:
-        chosen = chain.Chosen(network, each, sensing, bits, seed, images, mlsa, adc)
+        chosen = chain.Chosen(network, each, sensing, bits, seed, images, mlsa, adc, levels_per)
         outcomes.append(chain.evaluated(out, chosen, None if each == "ideal" else path))
     content = {"outcomes": [as_json(each) for each in outcomes]}
     show(outcome_lines(outcomes), content, json, _report(out, path, surrogate))
@@ -124,7 +127,7 @@ def outcome_lines(outcomes: list[Outcome]) -> list[str]:
     rows = [
         [
             each.mode,
-            " ".join(part for part in (each.sensing, each.amplifier) if part) or "-",
+            " ".join(part for part in (each.sensing, each.amplifier, _levels(each)) if part) or "-",
             str(each.bits or "-"),
             percent(each.accuracy.value),
             f"{percent(each.accuracy.low)} to {percent(each.accuracy.high)}",
@@ -133,6 +136,11 @@ def outcome_lines(outcomes: list[Outcome]) -> list[str]:
         for each in outcomes
     ]
     return [f"{outcomes[0].network} on the test images of {outcomes[0].dataset}", *table(rows, header)]
+
+
+def _levels(outcome: Outcome) -> str:
+    """What has levels of its own, where there was a choice."""
+    return f"levels/{outcome.levels_per}" if outcome.levels_per else ""
 
 
 def as_json(outcome: Outcome) -> dict[str, object]:

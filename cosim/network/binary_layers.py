@@ -101,6 +101,14 @@ class DenseLayer:
         return self.input in ("binary", "on_off") and not self.digital and self.real_weights is None
 
     @property
+    def bit_pairs(self) -> tuple[tuple[int, int], ...]:
+        """Every bit of its weights with every bit of its activations, 0 the lowest: the pairs that are read.
+
+        What is read of a pair (i, j) is worth 2**(i + j).
+        """
+        return tuple((i, j) for i in range(self.weight_bits) for j in range(self.activation_bits))
+
+    @property
     def gives_reals(self) -> bool:
         """Whether its output is real, so that a layer after it may take the numbers and not their signs."""
         return isinstance(self.output, Residual)

@@ -12,8 +12,8 @@ from cosim.network.after_sums import Output, finish, macs, taken
 from cosim.network.counter import image_keys, later_keys
 from cosim.network.levels import unpack_levels
 from cosim.network.packing import aligned, words_for
-from cosim.network.program import Program, Step
-from cosim.network.read_tables import Thresholds
+from cosim.network.program import Part, Program, Step
+from cosim.network.read_tables import ReadTables
 from cosim.network.threshold_kernels import narrow_sums, wide_sums
 
 _AT_ONCE = 512  # Columns whose codes are drawn in one go: they fit in the first-level cache.
@@ -83,47 +83,62 @@ def real_sums(step: Step, values: Float32[np.ndarray, "image pixel channel"]) ->
 def _over_planes(
     step: Step, inputs: UInt64[np.ndarray, "plane image pixel word"], keys: UInt64[np.ndarray, " image"]
 ) -> Int32[np.ndarray, "patch output"]:
-    """The sums of every bit of the activations, each worth twice the one before it, and drawn on its own."""
-    mapping, total = step.layout.mapping, None
-    for bit, plane in enumerate(inputs):
-        drawn = later_keys(keys, bit * mapping.window.positions * mapping.arrays)
-        sums = _added_up(read_sums(step, plane, drawn), step.layer.weight_bits)
-        total = sums if total is None else total + (sums << np.int32(bit))
-    assert total is not None
+    """The sums of every bit of the activations, each worth twice the one before it."""
+    total = read_sums(step, inputs[0], keys)
+    for bit, plane in enumerate(inputs[1:], start=1):
+        total = total + (read_sums(step, plane, keys, bit) << np.int32(bit))
     return total
 
 
 def read_sums(
-    step: Step, maps: UInt64[np.ndarray, "image pixel word"], keys: UInt64[np.ndarray, " image"]
+    step: Step, maps: UInt64[np.ndarray, "image pixel word"], keys: UInt64[np.ndarray, " image"], bit: int = 0
+) -> Int32[np.ndarray, "patch output"]:
+    """What is read of one bit of the activations, every bit of the weights worth twice the one before it.
+
+    Each bit of the activations, and each part of the columns, is drawn on its own.
+    """
+    mapping = step.layout.mapping
+    lines, total, bits = step.layout.lines(maps), None, step.layer.weight_bits // len(step.parts)
+    for number, part in enumerate(step.parts):
+        reads = (bit * len(step.parts) + number) * mapping.window.positions * mapping.arrays
+        read = _part_sums(step, part, lines, bit, later_keys(keys, reads))
+        sums = _added_up(read, bits)
+        total = sums if total is None else total + (sums << np.int32(number))
+    assert total is not None
+    return total
+
+
+def _part_sums(
+    step: Step, part: Part, lines: UInt64[np.ndarray, "patch line"], bit: int, keys: UInt64[np.ndarray, " image"]
 ) -> Int32[np.ndarray, "patch column"]:
     """Sums over sub-arrays of what is read from each, times the factors of a support."""
     layout, support = step.layout, step.layer.support
-    lines = layout.lines(maps)
     if support is None:
-        return _read(step, lines, layout.active, keys)
+        return _read(step, part, lines, layout.active, bit, keys)
     words = layout.mapping.words
-    total = np.zeros((len(lines), layout.weights.shape[1]), np.int32)
+    total = np.zeros((len(lines), part.weights.shape[1]), np.int32)
     for block, factor in enumerate(support.value):
         only = np.zeros_like(layout.active)
         here = slice(block * words, (block + 1) * words)
         only[:, here] = layout.active[:, here]
-        total += _read(step, lines, only, keys) * factor
+        total += _read(step, part, lines, only, bit, keys) * factor
     return total
 
 
 def _read(
     step: Step,
+    part: Part,
     lines: UInt64[np.ndarray, "patch line"],
     active: UInt64[np.ndarray, "kind line"],
+    bit: int,
     keys: UInt64[np.ndarray, " image"],
 ) -> Int32[np.ndarray, "patch column"]:
     """Sums over the sub-arrays that have rows on."""
-    layout, tables = step.layout, step.tables
-    mapping = layout.mapping
-    columns = layout.weights.shape[1]
+    mapping, tables = step.layout.mapping, part.tables[bit] if part.tables else None
+    columns = part.weights.shape[1]
     sums = aligned((len(lines), columns), np.int32)
     common = (lines, mapping.kind, active)
-    weights = (layout.weights, mapping.on_off)
+    weights = (part.weights, mapping.on_off)
     if tables is None:
         kernels.ideal_sums(*common, *weights, sums)
     elif tables.nominal is not None:
@@ -134,7 +149,7 @@ def _read(
             about = (mapping.words, tables.table, stairs.bottom, stairs.step, stairs.rise)
             kernels.nominal_stairs(*common, *weights, *about, sums)
     elif tables.thresholds is not None:
-        _compare(step, lines, active, tables.thresholds, keys, sums)
+        _compare(step, part, lines, active, tables, keys, sums)
     else:
         assert tables.alias is not None
         at_once = (max(1, _AT_ONCE // columns), columns)
@@ -145,25 +160,25 @@ def _read(
 
 def _compare(
     step: Step,
+    part: Part,
     lines: UInt64[np.ndarray, "patch line"],
     active: UInt64[np.ndarray, "kind line"],
-    thresholds: Thresholds,
+    tables: ReadTables,
     keys: UInt64[np.ndarray, " image"],
     sums: Int32[np.ndarray, "patch column"],
 ) -> None:
     """Fill `sums` by comparing draws with cumulative probabilities."""
-    assert step.tables is not None
-    layout, table = step.layout, step.tables.table
-    mapping = layout.mapping
+    mapping, table, thresholds = step.layout.mapping, tables.table, tables.thresholds
+    assert thresholds is not None
     common = (lines, mapping.kind, active)
-    if step.blocks is not None and thresholds.wide is not None:
-        total = aligned(step.blocks.shape[1:], np.int32)
-        wide_sums(*common, step.blocks, mapping.on_off, table, thresholds.wide, keys, sums, total)
+    if part.blocks is not None and thresholds.wide is not None:
+        total = aligned(part.blocks.shape[1:], np.int32)
+        wide_sums(*common, part.blocks, mapping.on_off, table, thresholds.wide, keys, sums, total)
     else:
         assert thresholds.by_count is not None
         assert thresholds.centroid is not None
         about = (table, thresholds.by_count, thresholds.centroid)
-        narrow_sums(*common, layout.weights, mapping.on_off, *about, keys, sums)
+        narrow_sums(*common, part.weights, mapping.on_off, *about, keys, sums)
 
 
 def _added_up(sums: Int32[np.ndarray, "patch column"], bits: int) -> Int32[np.ndarray, "patch output"]:

@@ -2,11 +2,12 @@
 
 A key of 64 bits is hashed from (seed, image, layer), from it one for each read of a sub-array by the finalizer of
 splitmix64 (Steele, Lea and Flood, OOPSLA 2014; constants of Stafford's mix 13): of `key + (read + 1) * GOLDEN`,
-where the read is (bit * positions + position) * arrays + array, with `bit` that of the activations. As a sequence in
-the read this is splitmix64 itself. Each column then takes 32 bits: its number times an odd constant, plus the lower
-half of the read's key, through two rounds of multiply and shift (constants of Wellons, "Prospecting for hash
-functions", 2018) with the upper half in between. So two reads of a column of the same number agree by chance only, and
-32-bit operations are all that a column costs.
+where the read is ((bit * parts + part) * positions + position) * arrays + array, with `bit` that of the activations
+and `part` that of the columns (one part, or one for each bit of the weights where these have levels of their own). As
+a sequence in the read this is splitmix64 itself. Each column then takes 32 bits: its number times an odd constant,
+plus the lower half of the read's key, through two rounds of multiply and shift (constants of Wellons, "Prospecting for
+hash functions", 2018) with the upper half in between. So two reads of a column of the same number agree by chance
+only, and 32-bit operations are all that a column costs.
 
 Two images draw the same numbers only where their keys lie less than n GOLDEN apart for a layer of n reads: the
 chance of any such pair is 1e8 n / 2**64 for 10,000 images, below 1e-6 for n = 100,000.

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8, UInt64
 
 from cosim.errors import InputError
 from cosim.network import kernels
 from cosim.network.blocks import Output, block_logits, run_block
 from cosim.network.layers import ConvLayer, DenseLayer, Network
-from cosim.network.layout import Layout, lay_out, map_network
+from cosim.network.layout import Layout, lay_out, map_network, weights_by_bit
 from cosim.network.levels import unpack_levels
 from cosim.network.mapping import DEFAULT_ROWS, Order
 from cosim.network.program import Mode, Program, prepare
@@ -24,6 +24,7 @@ from cosim.network.readout import Readouts
 from cosim.network.reference import LayerTrace
 from cosim.resources import usable_cores
 from cosim.stats import Estimate, proportion
+from cosim.surrogate.calibration import LevelsPer, ReadKey, check_levels_per
 
 T = TypeVar("T")
 
@@ -170,28 +171,39 @@ def partial_sum_histogram(
     threads: int | None = None,
     rows: int = DEFAULT_ROWS,
     order: Order = "flat",
-) -> dict[str, dict[int, Int64[np.ndarray, " count"]]]:
+    levels_per: LevelsPer = "layer",
+) -> dict[str, dict[ReadKey, Int64[np.ndarray, " count"]]]:
     """How often each count of product -1 occurs in ideal mode, over all images, columns and sub-arrays.
 
+    Args:
+        levels_per: "pair" counts each pair of bits on its own, in layers that have more than one.
+
     Returns:
-        By name of the binary layer, then by number of active rows: counts of 0..n_active, (count,).
+        By name of the binary layer, then by number of active rows (and bit of the weights and of the activations):
+        counts of 0..n_active, (count,).
 
     Raises:
-        InputError: The images do not fit the network.
+        InputError: The images do not fit the network, or levels are per something else.
     """
+    check_levels_per(levels_per)
     pixels = _check_images(network, images, 0)
     program = prepare(network, "ideal", None)
     mappings = map_network(network, rows, order)
     layouts = {layer.name: lay_out(layer, mappings[layer.name]) for layer in network.binary_layers}
+    parts = {layer.name: weights_by_bit(layouts[layer.name], layer.weight_bits) for layer in network.binary_layers}
 
-    def work(part: slice) -> list[Int64[np.ndarray, " entry"]]:
-        return _block_histograms(program, layouts, pixels[part])
+    def work(part: slice) -> list[Int64[np.ndarray, "pair entry"]]:
+        return _block_histograms(program, layouts, parts, pixels[part])
 
-    total = [np.zeros(sum(n + 1 for n in layout.mapping.kinds), np.int64) for layout in layouts.values()]
-    for block in _over_blocks(work, len(pixels), threads, program):
+    blocks = _over_blocks(work, len(pixels), threads, program)
+    total = next(blocks)
+    for block in blocks:
         for into, added in zip(total, block, strict=True):
             into += added
-    return {name: _by_n_active(mappings[name].kinds, all_) for name, all_ in zip(layouts, total, strict=True)}
+    return {
+        layer.name: _by_key(layer, mappings[layer.name].kinds, each, levels_per)
+        for layer, each in zip(network.binary_layers, total, strict=True)
+    }
 
 
 def partial_sums_per_image(network: Network, rows: int = DEFAULT_ROWS, order: Order = "flat") -> int:
@@ -220,26 +232,39 @@ def _over_blocks(work: Callable[[slice], T], images: int, threads: int | None, p
 
 
 def _block_histograms(
-    program: Program, layouts: dict[str, Layout], pixels: UInt8[np.ndarray, "image pixel"]
-) -> list[Int64[np.ndarray, " entry"]]:
-    histograms: list[Int64[np.ndarray, " entry"]] = []
+    program: Program,
+    layouts: dict[str, Layout],
+    parts: dict[str, list[UInt64[np.ndarray, "line output"]]],
+    pixels: UInt8[np.ndarray, "image pixel"],
+) -> list[Int64[np.ndarray, "pair entry"]]:
+    """The histograms of each layer, its pairs in the order of `DenseLayer.bit_pairs`."""
+    histograms: list[Int64[np.ndarray, "pair entry"]] = []
     for step, output in zip(program.steps, run_block(program, pixels, 0), strict=True):
         if output.inputs is not None and step.layer.reads_circuit:
             layout = layouts[step.layer.name]
             mapping = layout.mapping
-            histogram = np.zeros(sum(n + 1 for n in mapping.kinds), np.int64)
-            for plane in output.inputs:
-                about = (layout.lines(plane), mapping.kind, layout.active, layout.weights, mapping.on_off)
-                kernels.count_histogram(*about, mapping.words, table_starts(mapping), histogram)
+            lines = [layout.lines(plane) for plane in output.inputs]
+            pairs = step.layer.bit_pairs
+            histogram = np.zeros((len(pairs), sum(n + 1 for n in mapping.kinds)), np.int64)
+            for into, (i, j) in zip(histogram, pairs, strict=True):
+                about = (lines[j], mapping.kind, layout.active, parts[step.layer.name][i], mapping.on_off)
+                kernels.count_histogram(*about, mapping.words, table_starts(mapping), into)
             histograms.append(histogram)
     return histograms
 
 
-def _by_n_active(
-    kinds: tuple[int, ...], histogram: Int64[np.ndarray, " entry"]
-) -> dict[int, Int64[np.ndarray, " count"]]:
+def _by_key(
+    layer: DenseLayer, kinds: tuple[int, ...], histogram: Int64[np.ndarray, "pair entry"], levels_per: LevelsPer
+) -> dict[ReadKey, Int64[np.ndarray, " count"]]:
+    """A layer's histograms by number of active rows, of all pairs together or of each."""
     edges = np.cumsum([n + 1 for n in kinds])[:-1]
-    return dict(zip(kinds, np.split(histogram, edges), strict=True))
+    if levels_per == "layer" or len(layer.bit_pairs) == 1:
+        return dict(zip(kinds, np.split(histogram.sum(axis=0), edges), strict=True))
+    of_pairs = [np.split(each, edges) for each in histogram]
+    found: dict[ReadKey, Int64[np.ndarray, " count"]] = {}
+    for pair, split in zip(layer.bit_pairs, of_pairs, strict=True):
+        found |= {(n, *pair): each for n, each in zip(kinds, split, strict=True)}
+    return found
 
 
 def _traced(output: Output, layer: DenseLayer, fraction_bits: int) -> LayerTrace:

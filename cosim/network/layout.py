@@ -113,6 +113,15 @@ def lay_out(layer: DenseLayer, mapping: Mapping) -> Layout:
     )
 
 
+def weights_by_bit(layout: Layout, bits: int) -> list[UInt64[np.ndarray, "line output"]]:
+    """A layer's weights bit by bit, the lowest first, each of as many columns as the layer has outputs."""
+    found: list[UInt64[np.ndarray, "line output"]] = []
+    for columns in np.split(layout.weights, bits, axis=1):
+        found.append(aligned(columns.shape, np.uint64))
+        found[-1][:] = columns
+    return found
+
+
 def window_order(layer: DenseLayer, window: Window) -> UInt64[np.ndarray, "column word"]:
     """The packed weights with inputs numbered as in the window: kernel position first.
 

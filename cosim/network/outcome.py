@@ -32,6 +32,8 @@ class Outcome:
         surrogate_sha256: Content hash of the surrogate; empty in mode ideal.
         key: Hash of network, images, surrogate, calibration, mode and seed.
         amplifier: `sequential`, or the name of a column ADC; empty for a flash of comparators, and in mode ideal.
+        levels_per: `pair` where every pair of bits of a layer has levels of its own, `layer` where all have one set;
+            empty where layers have one pair anyway, or a converter's levels, and in mode ideal.
     """
 
     network: str
@@ -47,11 +49,12 @@ class Outcome:
     surrogate_sha256: str
     key: str
     amplifier: str = ""
+    levels_per: str = ""
 
 
 def save_outcomes(outcomes: Sequence[Outcome], path: Path) -> None:
     """Write outcomes as JSON; the file is there completely or not at all."""
-    content = {"filetype": OUTCOMES, "version": [1, 1], "outcomes": [asdict(each) for each in outcomes]}
+    content = {"filetype": OUTCOMES, "version": [1, 2], "outcomes": [asdict(each) for each in outcomes]}
     replace_file(path, json.dumps(content, indent=1).encode())
 
 

@@ -79,7 +79,9 @@ def partition_report(
         network: The network.
         rows: Rows of one sub-array, 1 to 256.
         columns: Columns of one sub-array.
-        columns_per_amplifier: Columns that share a sense amplifier and are read one after the other.
+        columns_per_amplifier: Columns that share a sense amplifier and are read one after the other. Levels for each
+            pair of bits need no amplifier more: columns of one bit of the weights lie side by side, and where those of
+            two bits share one, its references are switched between their turns, as between bits of the activations.
         order: How convolutions lie in their rows, "flat" or "positions"; see `cosim.network.mapping.map_window`.
 
     Raises:

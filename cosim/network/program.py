@@ -14,10 +14,11 @@ from cosim.network.counter import image_keys
 from cosim.network.cumulative import in_blocks
 from cosim.network.fixed_point import output_steps
 from cosim.network.layers import Affine, Network, Quantizer, Threshold
-from cosim.network.layout import Layout, lay_out, map_exact, map_network, torch_order
+from cosim.network.layout import Layout, lay_out, map_exact, map_network, torch_order, weights_by_bit
 from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
 from cosim.network.read_tables import ReadTables, read_tables
-from cosim.network.readout import Readouts, check_readouts
+from cosim.network.readout import LayerReadouts, Readouts, check_readouts
+from cosim.surrogate.calibration import by_pair
 
 Mode = Literal["ideal", "nominal", "iid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -47,6 +48,21 @@ class RealWeights:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Columns of one layer that are read with the same levels: all, or those of one bit of the weights.
+
+    Attributes:
+        weights: Their weights, (line, column).
+        tables: Look-up tables for each bit of the activations; none where sums are exact.
+        blocks: The weights in blocks of columns, where codes are drawn for many columns at once.
+    """
+
+    weights: UInt64[np.ndarray, "line column"]
+    tables: tuple[ReadTables, ...] = ()
+    blocks: UInt64[np.ndarray, "line padded"] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """One layer as the kernels take it.
 
@@ -56,8 +72,7 @@ class Step:
         source: The position of the layer that it takes its inputs from; IMAGE for the first.
         shortcut: The position of the layer whose real output is added.
         layout: Its weights in their sub-arrays.
-        tables: Look-up tables, or None where sums are exact.
-        blocks: The weights in blocks of columns, where codes are drawn for many columns at once.
+        parts: The same columns as they are read: all at once, or bit of the weights by bit, the lowest first.
         bounds: The threshold, or None where the output is real.
         pool_of_sums: What each window of a pooling of the sums sees, (place, tap).
         pool_of_outputs: The same for a pooling of the outputs.
@@ -70,8 +85,7 @@ class Step:
     source: int
     shortcut: int | None
     layout: Layout
-    tables: ReadTables | None
-    blocks: UInt64[np.ndarray, "line padded"] | None
+    parts: tuple[Part, ...]
     bounds: Bounds | None
     pool_of_sums: Int64[np.ndarray, "place tap"] | None
     pool_of_outputs: Int64[np.ndarray, "place tap"] | None
@@ -81,7 +95,7 @@ class Step:
     @property
     def fraction_bits(self) -> int:
         """The position of the binary point of the sums."""
-        return _fraction_bits(self.layer, self.tables)
+        return _fraction_bits(self.layer, self.parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,13 +158,15 @@ def prepare(
 
 
 def _step(network: Network, position: int, mode: Mode, readouts: Readouts, mappings: dict[str, Mapping]) -> Step:
-    layer, tables = network.layers[position], None
+    layer = network.layers[position]
     mapping = map_exact(network, position)
     if mode != "ideal" and layer.reads_circuit:
         mapping = mappings[layer.name]
-        tables = read_tables(readouts[layer.name], mapping, mode)
-    layout = lay_out(layer, mapping)
-    wide = tables is not None and tables.thresholds is not None and tables.thresholds.wide is not None
+        layout = lay_out(layer, mapping)
+        parts = _parts(layer, layout, readouts[layer.name], mode)
+    else:
+        layout = lay_out(layer, mapping)
+        parts = (Part(layout.weights),)
     pool = layer.pool if isinstance(layer, ConvLayer) else None
     windows = {pool.of: pool.window(*mapping.window.out_size).pixels()} if pool else {}
     return Step(
@@ -159,14 +175,31 @@ def _step(network: Network, position: int, mode: Mode, readouts: Readouts, mappi
         source=network.source(position),
         shortcut=network.shortcut(position),
         layout=layout,
-        tables=tables,
-        blocks=in_blocks(layout.weights) if wide else None,
-        bounds=_bounds(layer, _fraction_bits(layer, tables)),
+        parts=parts,
+        bounds=_bounds(layer, _fraction_bits(layer, parts)),
         pool_of_sums=windows.get("sums"),
         pool_of_outputs=windows.get("outputs"),
         average=pool is not None and pool.kind == "average",
         real=_real_weights(layer, mapping),
     )
+
+
+def _parts(
+    layer: DenseLayer, layout: Layout, readouts: LayerReadouts, mode: Literal["nominal", "iid"]
+) -> tuple[Part, ...]:
+    """A layer's columns with the tables that they are read with."""
+    sets = by_pair(readouts)
+    if None in sets:
+        return (_part(layout.weights, (read_tables(sets[None], layout.mapping, mode),) * layer.activation_bits),)
+    made = {pair: read_tables(each, layout.mapping, mode) for pair, each in sets.items()}
+    by_bit = weights_by_bit(layout, layer.weight_bits)
+    bits = range(layer.activation_bits)
+    return tuple(_part(weights, tuple(made[i, j] for j in bits)) for i, weights in enumerate(by_bit))
+
+
+def _part(weights: UInt64[np.ndarray, "line column"], tables: tuple[ReadTables, ...]) -> Part:
+    wide = any(each.thresholds is not None and each.thresholds.wide is not None for each in tables)
+    return Part(weights, tables, in_blocks(weights) if wide else None)
 
 
 def _real_weights(layer: DenseLayer, mapping: Mapping) -> RealWeights | None:
@@ -176,8 +209,9 @@ def _real_weights(layer: DenseLayer, mapping: Mapping) -> RealWeights | None:
     return RealWeights(np.ascontiguousarray(layer.real_weights.T.astype(np.float64)), tap, channel)
 
 
-def _fraction_bits(layer: DenseLayer, tables: ReadTables | None) -> int:
-    return (tables.fraction_bits if tables else 0) + (layer.support.fraction_bits if layer.support else 0)
+def _fraction_bits(layer: DenseLayer, parts: tuple[Part, ...]) -> int:
+    tables = parts[0].tables
+    return (tables[0].fraction_bits if tables else 0) + (layer.support.fraction_bits if layer.support else 0)
 
 
 def _bounds(layer: DenseLayer, fraction_bits: int) -> Bounds | None:

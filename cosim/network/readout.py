@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from cosim.errors import InputError
-from cosim.network.layers import Network
+from cosim.network.layers import DenseLayer, Network
 from cosim.network.mapping import Mapping as RowMapping
+from cosim.surrogate.calibration import Pair, ReadKey, by_pair
 
 CENTROID_MAX = 2**15 - 1
 _SUM_TOLERANCE = 1e-6  # Rounding of 65 summed float32 probabilities is below this.
@@ -63,8 +64,12 @@ class Readout:
         return len(self.nominal) - 1
 
 
-Readouts = Mapping[str, Mapping[int, Readout]]
-"""Readouts by layer name and number of active rows."""
+LayerReadouts = Mapping[int, Readout] | Mapping[ReadKey, Readout]
+"""One layer's readouts by number of active rows; with levels for each pair of bits, by (n_active, weight bit,
+activation bit)."""
+
+Readouts = Mapping[str, Mapping[int, Readout]] | Mapping[str, Mapping[ReadKey, Readout]]
+"""Every layer's readouts, by its name."""
 
 
 def exact_readout(n_active: int) -> Readout:
@@ -83,11 +88,11 @@ def check_readouts(network: Network, readouts: Readouts, mappings: Mapping[str, 
 
     Args:
         network: The network.
-        readouts: By layer name and number of active rows.
+        readouts: By layer name, number of active rows and perhaps pair of bits.
         mappings: By layer name.
 
     Raises:
-        InputError: Naming the layer and the number of active rows.
+        InputError: Naming the layer, the number of active rows and the pair of bits.
     """
     names = [layer.name for layer in network.binary_layers]
     for name in readouts:
@@ -99,11 +104,27 @@ def check_readouts(network: Network, readouts: Readouts, mappings: Mapping[str, 
     for layer in network.binary_layers:
         if layer.name not in readouts:
             raise InputError("no readouts for this layer", place=f"layer {layer.name}")
-        _check_layer(layer.name, readouts[layer.name], mappings[layer.name])
+        _check_layer(layer, by_pair(readouts[layer.name]), mappings[layer.name])
 
 
-def _check_layer(name: str, by_n_active: Mapping[int, Readout], mapping: RowMapping) -> None:
-    place = f"layer {name}"
+def _check_layer(layer: DenseLayer, readouts: Mapping[Pair | None, Mapping[int, Readout]], mapping: RowMapping) -> None:
+    place = f"layer {layer.name}"
+    readouts = readouts or {None: {}}
+    every = set(layer.bit_pairs)
+    if set(readouts) not in ({None}, every):
+        for weight_bit, activation_bit in sorted(every - set(readouts)):
+            said = f"no readouts of weight bit {weight_bit} with activation bit {activation_bit}"
+            raise InputError(said, place=place, hint="levels of its own for every pair of bits, or one set for all")
+        said = f"readouts of pairs of bits beside those of weight_bits {layer.weight_bits}"
+        raise InputError(f"{said} and activation_bits {layer.activation_bits}", place=place)
+    for pair, by_n_active in readouts.items():
+        of = "" if pair is None else f", weight bit {pair[0]}, activation bit {pair[1]}"
+        _check_set(by_n_active, mapping, place + of)
+    if len({each.fraction_bits for kinds in readouts.values() for each in kinds.values()}) > 1:
+        raise InputError("all readouts of a layer must have the same fraction_bits", place=place)
+
+
+def _check_set(by_n_active: Mapping[int, Readout], mapping: RowMapping, place: str) -> None:
     for n in mapping.kinds:
         if n not in by_n_active:
             raise InputError(f"no readout for {n} active rows", place=place, hint=f"needed: {mapping.kinds}")
@@ -112,8 +133,6 @@ def _check_layer(name: str, by_n_active: Mapping[int, Readout], mapping: RowMapp
                 f"readout for {n} active rows must have {n + 1} counts, got {by_n_active[n].n_active + 1}",
                 place=place,
             )
-    if len({by_n_active[n].fraction_bits for n in mapping.kinds}) > 1:
-        raise InputError("all readouts of a layer must have the same fraction_bits", place=place)
 
 
 def _table_shape(probability: Float64[np.ndarray, "count code"]) -> tuple[int, int]:

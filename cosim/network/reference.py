@@ -18,9 +18,10 @@ from cosim.network.layers import Affine, ConvLayer, DenseLayer, Network, Residua
 from cosim.network.layout import map_network
 from cosim.network.levels import level_steps
 from cosim.network.mapping import DEFAULT_ROWS, Mapping, Order
-from cosim.network.readout import Readout, Readouts, check_readouts
+from cosim.network.readout import LayerReadouts, Readout, Readouts, check_readouts
 from cosim.network.real_reference import input_scales, pooled, real_sums
 from cosim.network.window import Window
+from cosim.surrogate.calibration import by_pair
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,10 +64,10 @@ def trace(
         window, planes = network.window(position), bit_planes(layer_inputs(network, position, images, traces), layer)
         sums, fraction_bits = digital_sums(layer, planes, window), 0
         if layer.reads_circuit and mode != "ideal":
-            mapping, by_n_active = mappings[layer.name], (readouts or {})[layer.name]
+            mapping, of_layer = mappings[layer.name], (readouts or {})[layer.name]
             keys = image_keys(seed, position, numbers)
-            sums = read_sums(layer, [patches(each, window) for each in planes], mapping, by_n_active, mode, keys)
-            fraction_bits = by_n_active[mapping.kinds[0]].fraction_bits
+            sums = read_sums(layer, [patches(each, window) for each in planes], mapping, of_layer, mode, keys)
+            fraction_bits = next(iter(of_layer.values())).fraction_bits
         fraction_bits += 0 if layer.support is None else layer.support.fraction_bits
         if layer.scale_inputs:
             reals = traces[network.source(position)].reals
@@ -98,18 +99,28 @@ def read_sums(
     layer: DenseLayer,
     planes: list[Int64[np.ndarray, "image position input"]],
     mapping: Mapping,
-    by_n_active: ByRows[int, Readout],
+    readouts: LayerReadouts,
     mode: str,
     keys: UInt64[np.ndarray, " image"],
 ) -> Int64[np.ndarray, "image position output"]:
-    """What the readouts say, every bit of the inputs with every bit of the weights, added with what they are worth."""
+    """What the readouts say, every bit of the inputs with every bit of the weights, added with what they are worth.
+
+    With levels for each pair of bits the columns of every bit of the weights are read, and drawn, on their own.
+    """
     signs = window_weights(layer, layer.signs, mapping.window)
     supports = 1 if layer.support is None else layer.support.value.T
+    sets = by_pair(readouts)
+    parts = [signs] if None in sets else np.split(signs, layer.weight_bits)
     read: list[Int64[np.ndarray, "image position output"]] = []
     for bit, plane in enumerate(planes):
-        drawn = later_keys(keys, bit * mapping.window.positions * mapping.arrays)
-        arrays = read_arrays(plane, signs, mapping, by_n_active, mode, drawn)
-        read.append(added_up(np.split((arrays * supports).sum(axis=3), layer.weight_bits, axis=2)))
+        columns: list[Int64[np.ndarray, "image position column"]] = []
+        for number, part in enumerate(parts):
+            drawn = later_keys(keys, (bit * len(parts) + number) * mapping.window.positions * mapping.arrays)
+            by_n_active = sets[None if None in sets else (number, bit)]
+            arrays = read_arrays(plane, part, mapping, by_n_active, mode, drawn)
+            columns.append((arrays * supports).sum(axis=3))
+        by_bit = np.split(np.concatenate(columns, axis=2), layer.weight_bits, axis=2)
+        read.append(added_up(by_bit))
     return added_up(read)
 
 

@@ -17,7 +17,18 @@ from cosim.network.layers import Network
 from cosim.network.readout import CENTROID_MAX, Readout, Readouts
 from cosim.network.shared_levels import shared_levels
 from cosim.surrogate.adc import bits_of, check_column, noise_v, stated_levels
-from cosim.surrogate.calibration import Calibration, Group, Levels, calibrate
+from cosim.surrogate.calibration import (
+    Calibration,
+    Group,
+    Levels,
+    LevelsPer,
+    ReadKey,
+    by_pair,
+    calibrate,
+    check_levels_per,
+    group_of,
+    key_of,
+)
 from cosim.surrogate.codes import Mlsa, check_mlsa, code_probabilities, converter_probabilities, nominal_codes
 from cosim.surrogate.model import Sensing, Surrogate
 
@@ -33,26 +44,33 @@ def calibrate_network(
     sensing: Sensing | None = None,
     bits: int | None = None,
     adc: str | Path | None = None,
+    levels_per: LevelsPer | None = None,
     provenance: Mapping[str, str | int | float] | None = None,
 ) -> Calibration:
     """Lloyd-Max levels on the network's own partial sums over training images; never give it test images.
 
     A layer whose inputs turn rows on and off has one set of levels, see `cosim.network.shared_levels`; others have one
-    for each number of active rows.
+    for each number of active rows. Where weights or activations have several bits, every pair of bits has such levels
+    of its own: an array is read once for each bit of the activations, and a bit of the weights is a column, so that an
+    amplifier's references can be switched between reads; columns that take turns at one amplifier are read one after
+    the other and switch it too. A pair that no training image reads has the levels of the whole layer.
 
     Args:
         sensing: By default differential, and single-ended where the column has one line.
         bits: Of the code; 3 by default.
         adc: A stated converter of `netlists/sense/` by name, or its folder, in the place of a sense amplifier. Its
             levels are its own, so that no bits are taken and the images give the histograms alone.
+        levels_per: "pair" (the default) or "layer", one set of levels for all pairs of bits of a layer; only for a
+            network with weights or activations of several bits, and not with an adc.
         provenance: Kept with the levels: hashes of what they were made from.
 
     Raises:
         InputError: The images do not fit the network, bits is outside 1..6 or beside an adc, there is no such sensing
-            or converter, or the column has no lines for it.
+            or converter, the column has no lines for it, or there is no choice of levels_per.
     """
     sensing = sensing_of(surrogate, sensing, adc)  # Wrong words are refused before any work.
-    histograms = partial_sum_histogram(network, training_images, rows=surrogate.rows)
+    chosen = levels_per_of(network, levels_per, adc) or "layer"
+    histograms = partial_sum_histogram(network, training_images, rows=surrogate.rows, levels_per=chosen)
     return calibrate_histograms(
         surrogate,
         histograms,
@@ -66,7 +84,7 @@ def calibrate_network(
 
 def calibrate_histograms(
     surrogate: Surrogate,
-    by_layer: Mapping[str, Mapping[int, Int64[np.ndarray, " count"]]],
+    by_layer: Mapping[str, Mapping[ReadKey, Int64[np.ndarray, " count"]]],
     *,
     sensing: Sensing | None = None,
     bits: int | None = None,
@@ -77,7 +95,8 @@ def calibrate_histograms(
     """Levels from histograms of counts that have been taken already; arguments and errors as of `calibrate_network`.
 
     Args:
-        by_layer: How often each count of product -1 occurred, by layer and number of active rows.
+        by_layer: How often each count of product -1 occurred, by layer, number of active rows and perhaps pair of
+            bits, as `partial_sum_histogram` gives them.
         on_off: Layers whose inputs turn rows on and off.
     """
     sensing = sensing_of(surrogate, sensing, adc)
@@ -85,7 +104,7 @@ def calibrate_histograms(
     if converter is not None and bits is not None:
         raise InputError(f"bits = {bits} of a converter that has {converter.levels} levels", hint="leave bits out")
     histograms: dict[Group, np.ndarray] = {
-        (layer, n_active): histogram for layer, kinds in by_layer.items() for n_active, histogram in kinds.items()
+        group_of(layer, key): histogram for layer, kinds in by_layer.items() for key, histogram in kinds.items()
     }
     if converter is not None:
         levels = {group: stated_levels(surrogate, converter, each) for group, each in histograms.items()}
@@ -96,12 +115,30 @@ def calibrate_histograms(
     about = {"rule": "lloyd_max"} | dict(provenance)
     calibration = calibrate(surrogate, usual, sensing=sensing, bits=bits, provenance=about)
     shared = {
-        (name, n_active): levels
+        group: levels
         for name in by_layer
         if name in on_off
-        for n_active, levels in shared_levels(surrogate, by_layer[name], sensing, 2**bits).items()
+        for group, levels in _on_off_levels(surrogate, name, by_layer[name], sensing, 2**bits).items()
     }
     return replace(calibration, levels={**calibration.levels, **shared}) if shared else calibration
+
+
+def levels_per_of(network: Network, levels_per: str | None = None, adc: str | Path | None = None) -> LevelsPer | None:
+    """What has levels of its own in a network, "pair" where nothing else is asked for; None where nothing differs.
+
+    Raises:
+        InputError: There is no such choice, or one is made where a layer has one set of levels in any case.
+    """
+    if levels_per is not None:
+        check_levels_per(levels_per)
+    several = any(len(layer.bit_pairs) > 1 for layer in network.binary_layers)
+    if several and adc is None:
+        return cast(LevelsPer, levels_per or "pair")
+    if levels_per is not None:
+        why = "whose levels are stated" if several else "every layer of which has one bit of weights and activations"
+        what = f"a converter, {why}" if several else f"network {network.name}, {why}"
+        raise InputError(f"levels_per {levels_per} with {what}", hint="leave it out")
+    return None
 
 
 def sensing_of(surrogate: Surrogate, sensing: str | None, adc: str | Path | None = None) -> Sensing:
@@ -134,7 +171,7 @@ def check_calibration(network: Network, calibration: Calibration) -> None:
     hint = "calibrate with this network"
     if of != network.name:
         raise InputError(f"a calibration of network {of}, expected one of {network.name}", hint=hint)
-    layers, expected = {layer for layer, _ in calibration.levels}, {layer.name for layer in network.binary_layers}
+    layers, expected = {group[0] for group in calibration.levels}, {layer.name for layer in network.binary_layers}
     if layers != expected:
         names = [", ".join(sorted(each)) or "none" for each in (layers, expected)]
         raise InputError(f"a calibration of layers {names[0]}, expected {names[1]}", hint=hint)
@@ -153,10 +190,11 @@ def readouts_of(surrogate: Surrogate, calibration: Calibration, mlsa: Mlsa = "fl
     check_mlsa(mlsa)
     if calibration.adc is not None and mlsa != "flash":
         raise InputError(f"mlsa {mlsa} with the levels of a column ADC, which has no comparators to step")
-    readouts: dict[str, dict[int, Readout]] = {}
+    readouts: dict[str, dict[ReadKey, Readout]] = {}
     bits = _fraction_bits(calibration)
-    for (layer, n_active), levels in calibration.levels.items():
-        readouts.setdefault(layer, {})[n_active] = _readout(surrogate, calibration, n_active, levels, bits, mlsa)
+    for group, levels in calibration.levels.items():
+        readout = _readout(surrogate, calibration, group[1], levels, bits, mlsa)
+        readouts.setdefault(group[0], {})[key_of(group)] = readout
     return readouts
 
 
@@ -168,6 +206,24 @@ def probabilities(
         return code_probabilities(surrogate, calibration.sensing, n_active, levels.reference_v, mlsa)
     check_column(surrogate)
     return converter_probabilities(surrogate, n_active, levels.reference_v, noise_v(surrogate, calibration.adc))
+
+
+def _on_off_levels(
+    surrogate: Surrogate,
+    layer: str,
+    of_layer: Mapping[ReadKey, Int64[np.ndarray, " count"]],
+    sensing: Sensing,
+    levels: int,
+) -> dict[Group, Levels]:
+    """The shared levels of one layer, or of each of its pairs of bits; of one that was not read those of all."""
+    found: dict[Group, Levels] = {}
+    sets = by_pair(of_layer)
+    for pair, by_n_active in sets.items():
+        if not any(each.any() for each in by_n_active.values()):
+            by_n_active = {n: np.sum([each[n] for each in sets.values()], axis=0) for n in by_n_active}
+        for n, each in shared_levels(surrogate, by_n_active, sensing, levels).items():
+            found[group_of(layer, n if pair is None else (n, *pair))] = each
+    return found
 
 
 def _readout(

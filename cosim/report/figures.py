@@ -15,7 +15,7 @@ from cosim.report.column import label_count, paint_voltage, views
 from cosim.report.run import KeptCalibration, Run
 from cosim.report.svg import BLUE, FILL, GREEN, INK, ORANGE, PAPER, SOFT, draw, label
 from cosim.report.tables import condition, network_outcomes, sensing_name
-from cosim.surrogate.calibration import Group, Levels
+from cosim.surrogate.calibration import Group, Levels, group_name
 from cosim.surrogate.model import ComparatorModel, Sensing
 
 MOST_ROWS = 24
@@ -82,7 +82,9 @@ def levels_svg(kept: KeptCalibration, group: Group, name: str) -> str:
         axes.set_xlabel(f"partial sum of {group[1]} rows")
         axes.set_ylabel("share of partial sums (%)")
 
-    title = f"Partial sums of layer {label(group[0])} with {sensing_name(sensing)} thresholds and centroids"
+    title = (
+        f"Partial sums of layer {label(group_name(group), 80)} with {sensing_name(sensing)} thresholds and centroids"
+    )
     top = 0.6 if _are_few(levels) else 0.12
     return draw(paint, name=name, title=title, size=(4.9, 2.7 + top), margins=(0.62, 0.48, 0.12, top))
 

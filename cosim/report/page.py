@@ -17,7 +17,7 @@ from cosim.report.column import View, column_svgs, dots_drawn, views
 from cosim.report.origin import operating_point, samples_from
 from cosim.report.run import KeptCalibration, Run, load_run
 from cosim.report.svg import label, theme_css, themed
-from cosim.surrogate.calibration import Group
+from cosim.surrogate.calibration import Group, group_name
 
 MOST_BYTES = 1_500_000
 """Largest page."""
@@ -196,7 +196,7 @@ def _levels(run: Run) -> list[Panel]:
     return [
         Panel(
             Markup(figures.levels_svg(kept, group, f"levels-{index}")),
-            f"{_about(kept)}, {label(group[0])}, {group[1]} rows on",
+            f"{_about(kept)}, {label(group_name(group), 80)}, {group[1]} rows on",
         )
         for index, (kept, group) in enumerate(chosen)
     ]
@@ -207,7 +207,7 @@ def _codes(run: Run, codes: tables.CodeTables) -> list[Panel]:
     for index, kept in enumerate(run.calibrations):
         group = max(kept.calibration.levels, key=lambda each: _partial_sums(kept, each))
         svg = figures.codes_svg(kept, group, codes[kept.file, group], f"codes-{index}")
-        panels.append(Panel(Markup(svg), f"{_about(kept)}, {label(group[0])}"))
+        panels.append(Panel(Markup(svg), f"{_about(kept)}, {label(group_name(group), 80)}"))
     return panels
 
 
@@ -218,9 +218,9 @@ def _about(kept: KeptCalibration) -> str:
 
 
 def _largest(kept: KeptCalibration) -> list[Group]:
-    """The groups with most partial sums, in the calibration's order."""
+    """The groups with most partial sums, in the calibration's order; of pairs of bits those that are worth most."""
     groups = list(kept.calibration.levels)
-    chosen = sorted(groups, key=lambda each: -_partial_sums(kept, each))[:MOST_GROUPS]
+    chosen = sorted(groups, key=lambda each: (-_partial_sums(kept, each), -sum(each[2:])))[:MOST_GROUPS]
     return [group for group in groups if group in chosen]
 
 

@@ -14,7 +14,7 @@ from cosim import hdf5, resources
 from cosim.campaign.filetypes import SAMPLES, STATUS
 from cosim.errors import InputError
 from cosim.network.outcome import Outcome, load_outcomes
-from cosim.surrogate.calibration import Calibration
+from cosim.surrogate.calibration import Calibration, group_name
 from cosim.surrogate.codes import Mlsa
 from cosim.surrogate.family_files import is_family
 from cosim.surrogate.files import CALIBRATION, SURROGATE, load_calibration, load_surrogate
@@ -23,6 +23,9 @@ from cosim.surrogate.model import Surrogate
 
 Header = Mapping[str, object]
 """A file's root attributes."""
+
+Place = tuple[str, str, int, bool]
+"""Network, sensing, bits, and whether every pair of bits has levels of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,10 @@ class KeptCalibration:
         return str(self.calibration.provenance.get("network", "network not named"))
 
     @property
-    def place(self) -> tuple[str, str, int]:
-        """Network, sensing and bits: which outcomes it belongs to."""
-        return (self.network, self.calibration.sensing, self.calibration.bits)
+    def place(self) -> Place:
+        """Which outcomes it belongs to."""
+        per_pair = any(len(group) > 2 for group in self.calibration.levels)
+        return (self.network, self.calibration.sensing, self.calibration.bits, per_pair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +114,18 @@ def load_run(folder: Path, surrogate: str | Path | None = None) -> Run:
     reads, note = _reads(folder, model)
     stale = {_levels_of(folder, each).name for each in outcomes if each not in current}
     left_out = tuple(sorted(stale | {each.file for each in kept if each not in mine}))
-    used = {(each.network, each.sensing, each.bits) for each in current}
+    used = {_place(each) for each in current}
     drawn = tuple(replace(each, mlsa=_mlsa(each, current)) for each in mine if each.place in used)
     return Run(model, header, reads, note, drawn, left_out, current)
 
 
 def _mlsa(kept: KeptCalibration, outcomes: tuple[Outcome, ...]) -> Mlsa:
-    read = [each for each in outcomes if (each.network, each.sensing, each.bits) == kept.place]
+    read = [each for each in outcomes if _place(each) == kept.place]
     return "sequential" if all(each.amplifier == "sequential" for each in read) else "flash"
+
+
+def _place(outcome: Outcome) -> Place:
+    return (outcome.network, outcome.sensing, outcome.bits, outcome.levels_per == "pair")
 
 
 def _surrogate_path(folder: Path, surrogate: str | Path | None) -> Path:
@@ -160,7 +168,8 @@ def _wrong(calibration: Calibration) -> str:
     """What is wrong with the levels, or nothing."""
     if calibration.sensing not in ("single_ended", "differential") or not calibration.levels:
         return f"sensing {calibration.sensing!r} with {len(calibration.levels)} layers: no calibration"
-    for (layer, n_active), levels in calibration.levels.items():
+    for group, levels in calibration.levels.items():
+        layer, n_active = group_name(group), group[1]
         references, finite = levels.reference_v.size, np.isfinite(levels.centroid_mac).all()
         if not references == levels.threshold_count.size == levels.centroid_mac.size - 1 or not finite:
             return f"the levels of layer {layer} do not fit each other"
@@ -180,7 +189,7 @@ def _of_surrogate(
     there = {each.place for each in mine}
     kept = tuple(each for each in outcomes if each.mode == "ideal" or each.surrogate_sha256 == digest)
     for each in kept:
-        if each.mode != "ideal" and (each.network, each.sensing, each.bits) not in there:
+        if each.mode != "ideal" and _place(each) not in there:
             place = str(_levels_of(folder, each))
             raise InputError("no calibration of this surrogate", place=place, hint=_again(folder, surrogate, each))
     if len(kept) < len(outcomes) and all(each.mode == "ideal" for each in kept):
@@ -191,11 +200,13 @@ def _of_surrogate(
 
 
 def _levels_of(folder: Path, outcome: Outcome) -> Path:
-    return folder / f"calibration-{outcome.network}-{outcome.sensing}-{outcome.bits}bit.h5"
+    pair = "-pair" if outcome.levels_per == "pair" else ""
+    return folder / f"calibration-{outcome.network}-{outcome.sensing}-{outcome.bits}bit{pair}.h5"
 
 
 def _again(folder: Path, surrogate: Path, outcome: Outcome) -> str:
-    about = f"--sensing {outcome.sensing} --bits {outcome.bits} --out {folder}"
+    per = f" --levels-per {outcome.levels_per}" if outcome.levels_per else ""
+    about = f"--sensing {outcome.sensing} --bits {outcome.bits}{per} --out {folder}"
     return f"cosim evaluate {outcome.network} --surrogate {surrogate} {about}"
 
 

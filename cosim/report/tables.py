@@ -15,7 +15,7 @@ from cosim.network.sensing import probabilities
 from cosim.report.run import KeptCalibration, Run
 from cosim.report.svg import label
 from cosim.stats import Estimate
-from cosim.surrogate.calibration import Group
+from cosim.surrogate.calibration import Group, group_name
 from cosim.surrogate.codes import nominal_codes
 from cosim.surrogate.model import Surrogate
 
@@ -63,6 +63,7 @@ def condition(outcome: Outcome, among: Sequence[Outcome]) -> str:
     if outcome.mode != "ideal":
         parts.append(" ".join(part for part in (sensing_name(outcome.sensing), outcome.amplifier) if part))
         parts += [f"{outcome.bits} bit"] * (len({each.bits for each in circuits}) > 1)
+        parts += [levels_name(outcome)] * (len({each.levels_per for each in circuits}) > 1)
         parts += [f"seed {outcome.seed}"] * (len({each.seed for each in circuits}) > 1)
     parts += [f"n = {outcome.accuracy.n}"] * (len({each.accuracy.n for each in among}) > 1)
     return ", ".join(label(part) for part in parts)
@@ -71,6 +72,11 @@ def condition(outcome: Outcome, among: Sequence[Outcome]) -> str:
 def sensing_name(sensing: str) -> str:
     """As a reader writes it."""
     return sensing.replace("_", "-")
+
+
+def levels_name(outcome: Outcome) -> str:
+    """What has levels of its own, of layers of several bits; empty of others."""
+    return {"pair": "levels for each pair of bits", "layer": "levels for all pairs of bits"}.get(outcome.levels_per, "")
 
 
 def loss(outcome: Outcome, among: Sequence[Outcome]) -> Estimate | None:
@@ -235,8 +241,8 @@ def _order(outcome: Outcome) -> tuple[object, ...]:
     mode = _MODES.index(outcome.mode) if outcome.mode in _MODES else len(_MODES)
     single_first = outcome.sensing != "single_ended"
     return (
-        outcome.network, outcome.mode != "ideal", single_first, outcome.sensing, outcome.bits, mode, outcome.mode,
-        outcome.seed, outcome.accuracy.n,
+        outcome.network, outcome.mode != "ideal", single_first, outcome.sensing, outcome.bits, outcome.levels_per, mode,
+        outcome.mode, outcome.seed, outcome.accuracy.n,
     )  # fmt: skip
 
 
@@ -244,7 +250,8 @@ def _circuit(outcome: Outcome) -> tuple[str, str, str]:
     """Sensing, bits and seed, where the mode has them."""
     if outcome.mode == "ideal":
         return ("–", "–", "–")
-    return (sensing_name(outcome.sensing), str(outcome.bits), str(outcome.seed) if outcome.mode != "nominal" else "–")
+    sensing = ", ".join(part for part in (sensing_name(outcome.sensing), levels_name(outcome)) if part)
+    return (sensing, str(outcome.bits), str(outcome.seed) if outcome.mode != "nominal" else "–")
 
 
 def _measured(outcome: Outcome, among: Sequence[Outcome]) -> tuple[str, str, str, str]:
@@ -264,7 +271,7 @@ def _level_row(
     squares = (levels.centroid_mac - (n_active - 2.0 * np.arange(n_active + 1))[:, None]) ** 2
     counts = np.arange(n_active + 1)
     return (
-        f"{kept.network}: {group[0]}",
+        f"{kept.network}: {group_name(group)}",
         sensing_name(calibration.sensing),
         str(n_active),
         str(calibration.bits),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,8 +13,19 @@ from cosim.circuit.column_adc import ColumnAdc
 from cosim.errors import InputError
 from cosim.surrogate.model import Sensing, Surrogate
 
-Group = tuple[str, int]
-"""A layer's name and the number of its active rows: arrays with left-over rows have levels of their own."""
+T = TypeVar("T")
+
+LevelsPer = Literal["layer", "pair"]
+"""What has levels of its own: a layer, or every pair of a bit of its weights and a bit of its activations."""
+
+Pair = tuple[int, int]
+"""A bit of the weights and a bit of the activations, 0 the lowest."""
+
+ReadKey = int | tuple[int, int, int]
+"""The number of active rows of a read; with levels for each pair, the bits of its weights and activations too."""
+
+Group = tuple[str, int] | tuple[str, int, int, int]
+"""A layer's name with a `ReadKey`: arrays with left-over rows, and perhaps pairs of bits, have levels of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,7 @@ class Calibration:
     """Levels of every group, with what they were made from.
 
     Args:
+        levels: `levels["dense2", 64]`, or `levels["dense2", 64, 1, 0]` of a pair of bits (weights, activations).
         adc: The stated converter of which the levels are; none for a sense amplifier of comparators.
     """
 
@@ -46,6 +59,56 @@ class Calibration:
     levels: Mapping[Group, Levels]
     provenance: Mapping[str, str | int | float]
     adc: ColumnAdc | None = None
+
+
+def group_of(layer: str, key: ReadKey) -> Group:
+    """The group of one layer's reads.
+
+    >>> group_of("dense2", 64), group_of("dense2", (64, 1, 0))
+    (('dense2', 64), ('dense2', 64, 1, 0))
+    """
+    return (layer, *key) if isinstance(key, tuple) else (layer, key)
+
+
+def key_of(group: Group) -> ReadKey:
+    """A group without its layer.
+
+    >>> key_of(("dense2", 64)), key_of(("dense2", 64, 1, 0))
+    (64, (64, 1, 0))
+    """
+    return (group[1], group[2], group[3]) if len(group) == 4 else group[1]
+
+
+def group_name(group: Group) -> str:
+    """The layer, and the pair of bits where each has levels of its own.
+
+    >>> group_name(("dense2", 64, 1, 0))
+    'dense2, weight bit 1, activation bit 0'
+    """
+    return group[0] + (f", weight bit {group[2]}, activation bit {group[3]}" if len(group) == 4 else "")
+
+
+def by_pair(of_layer: Mapping[ReadKey, T] | Mapping[int, T]) -> dict[Pair | None, dict[int, T]]:
+    """A layer's values by pair of bits, then by number of active rows; under None those that all pairs share.
+
+    >>> by_pair({64: "a"}), by_pair({(64, 1, 0): "b"})
+    ({None: {64: 'a'}}, {(1, 0): {64: 'b'}})
+    """
+    found: dict[Pair | None, dict[int, T]] = {}
+    for key, value in of_layer.items():
+        n_active, pair = (key[0], key[1:]) if isinstance(key, tuple) else (key, None)
+        found.setdefault(pair, {})[n_active] = value
+    return found
+
+
+def check_levels_per(levels_per: str) -> None:
+    """Refuse what has no levels of its own.
+
+    Raises:
+        InputError: Naming what has.
+    """
+    if levels_per not in get_args(LevelsPer):
+        raise InputError(f"levels_per must be one of {', '.join(get_args(LevelsPer))}, got {levels_per!r}")
 
 
 def calibrate(
@@ -59,6 +122,13 @@ def calibrate(
     """Lloyd-Max levels (2**bits of them) for each group's histogram of `n_minus`, from training images.
 
     A group with fewer different counts than levels gets one level a count.
+
+    Of a layer of several bits the sum over its pairs (i, j) of 2**(i + j) * p_ij is wanted. The mean squared errors of
+    the pairs add up to its own with weights 4**(i + j) where they are uncorrelated, and no pair's levels move another's
+    error: so the levels that minimise each pair's own error minimise that sum, whatever the weights. Errors without
+    variation are correlated where weights are near 0: their bits are opposite, and so are the partial sums. Levels of
+    each pair are then opposite too and most of the error cancels, which common levels, that are not symmetric, do not
+    give (docs/chain.md has figures).
 
     Raises:
         InputError: bits outside 1..6, an empty histogram, more active rows than the surrogate has, or too few of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,6 +19,8 @@ MLSAS: tuple[Mlsa, ...] = get_args(Mlsa)
 
 _Z = np.linspace(-8.0, 8.0, 641)
 """Standardized voltages for the integral; with offsets of 0.1 mV and more, finer ones move no probability by 1e-4."""
+
+_AT_ONCE = 1024
 
 
 def nominal_codes(
@@ -112,13 +115,19 @@ def poisson_binomial(probability: Float[np.ndarray, "*batch trial"]) -> Float[np
     >>> poisson_binomial(np.array([0.5, 0.5])).tolist()
     [0.25, 0.5, 0.25]
     """
-    out = np.zeros((*probability.shape[:-1], probability.shape[-1] + 1))
-    out[..., 0] = 1.0
-    for trial in range(probability.shape[-1]):
-        p = probability[..., trial, None]
-        out[..., 1:] = out[..., 1:] * (1 - p) + out[..., :-1] * p
-        out[..., :1] *= 1 - p
-    return out
+    *batch, trials = probability.shape
+    flat = probability.reshape(math.prod(batch), trials)
+    out = np.empty((len(flat), trials + 1))
+    for start in range(0, len(flat), _AT_ONCE):  # Counts first and few at once, so that they stay in the cache.
+        p = np.ascontiguousarray(flat[start : start + _AT_ONCE].T)
+        part = np.zeros((trials + 1, p.shape[1]))
+        part[0] = 1.0
+        for trial in range(trials):
+            rises = part[: trial + 1] * p[trial]
+            part[: trial + 1] *= 1 - p[trial]
+            part[1 : trial + 2] += rises
+        out[start : start + _AT_ONCE] = part.T
+    return out.reshape(*batch, trials + 1)
 
 
 def _moments(surrogate: Surrogate, sensing: Sensing, n_active: int) -> Moments:

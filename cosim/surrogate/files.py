@@ -20,8 +20,9 @@ from cosim.surrogate.model import Sensing, Surrogate
 
 SURROGATE = ("cosim-surrogate", (1, 2))
 """1.1 added `*_offset_skew`, which is 0 in a file of version 1.0; 1.2 models in both counts, common modes, families."""
-CALIBRATION = ("cosim-calibration", (1, 1))
-"""1.1 added the attributes `adc_stated`, and `direction`, which is -1 where references fall with the code."""
+CALIBRATION = ("cosim-calibration", (1, 2))
+"""1.1 added the attributes `adc_stated`, and `direction`, which is -1 where references fall with the code; 1.2 groups
+of a layer, a number of active rows, a bit of the weights and one of the activations."""
 
 
 def save_surrogate(surrogate: Surrogate, path: Path) -> None:
@@ -96,7 +97,7 @@ def load_calibration(path: Path) -> Calibration:
     content = hdf5.read(path, filetype=CALIBRATION[0], major=CALIBRATION[1][0])
     try:
         attributes = dict(content.attributes)
-        groups: list[Group] = [(name, int(n)) for name, n in json.loads(str(attributes.pop("groups")))]
+        groups = [_group(*each) for each in json.loads(str(attributes.pop("groups")))]
         tables = {
             name: content.datasets[name].values
             for name in ("threshold_count", "reference_v", "centroid_mac", "histogram")
@@ -127,7 +128,8 @@ def _wrong_levels(levels: Mapping[Group, Levels], sensing: str, bits: int, direc
     """What is wrong with the values, or nothing."""
     if sensing not in ("single_ended", "differential"):
         return f"sensing is {sensing!r}, expected single_ended or differential"
-    for (layer, n_active), each in levels.items():
+    for group, each in levels.items():
+        layer, n_active = group[:2]
         codes = each.centroid_mac.size
         if not each.reference_v.size == each.threshold_count.size == codes - 1 < 2**bits:
             return f"{codes} codes of {layer} do not fit {each.reference_v.size} references and {bits} bits"
@@ -136,6 +138,14 @@ def _wrong_levels(levels: Mapping[Group, Levels], sensing: str, bits: int, direc
         if each.histogram.size != n_active + 1:
             return f"the histogram of {layer} has {each.histogram.size} counts, expected {n_active + 1}"
     return ""
+
+
+def _group(layer: str, n_active: int, *pair: int) -> Group:
+    """A group of a file: of all pairs of bits, or of one."""
+    if not pair:
+        return layer, int(n_active)
+    weight_bit, activation_bit = pair
+    return layer, int(n_active), int(weight_bit), int(activation_bit)
 
 
 def _adc(text: object) -> ColumnAdc | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cosim.errors import InputError
 from cosim.network.mapping import Order
 from cosim.network.sensing import calibrate_histograms, readouts_of, sensing_of
-from cosim.surrogate.calibration import Calibration
+from cosim.surrogate.calibration import Calibration, ReadKey, by_pair
 from cosim.surrogate.codes import Mlsa, check_mlsa
 from cosim.surrogate.model import Sensing, Surrogate
 from cosim.training.binary import BinaryLinear
@@ -100,7 +100,8 @@ def calibrate(
     calibration = calibrate_histograms(surrogate, histograms, sensing=sensing, bits=bits, adc=adc, provenance=about)
     readouts = readouts_of(surrogate, calibration, mlsa)
     for name, layer in layers.items():
-        layer.reader.set_tables(read_state(surrogate, calibration, mlsa, name, readouts[name]))
+        by_n_active = by_pair(readouts[name])[None]  # Layers of several bits are not simulated.
+        layer.reader.set_tables(read_state(surrogate, calibration, mlsa, name, by_n_active))
     return calibration
 
 
@@ -213,7 +214,7 @@ def _recording(model: nn.Module, layers: Mapping[str, Simulated]) -> Generator[N
 
 def _histograms(
     model: nn.Module, layers: Mapping[str, Simulated], batches: Iterable[Tensor]
-) -> dict[str, dict[int, np.ndarray]]:
+) -> dict[str, dict[ReadKey, np.ndarray]]:
     """How often each count occurred, by layer and number of active rows."""
     with _recording(model, layers):
         for part in batches:
@@ -221,11 +222,13 @@ def _histograms(
         return {name: _histogram(name, layer.reader) for name, layer in layers.items()}
 
 
-def _histogram(name: str, reader: Reader) -> dict[int, np.ndarray]:
+def _histogram(name: str, reader: Reader) -> dict[ReadKey, np.ndarray]:
     """How often each count occurred, by number of active rows."""
     assert reader.histogram is not None
     counts = reader.histogram.view(reader.rows + 1, reader.rows + 1).cpu().numpy()
-    found = {n: counts[n, : n + 1].copy() for n in range(1, reader.rows + 1) if counts[n].any()}
+    found: dict[ReadKey, np.ndarray] = {
+        n: counts[n, : n + 1].copy() for n in range(1, reader.rows + 1) if counts[n].any()
+    }
     if not found:
         raise InputError("the model's forward does not reach this layer", place=f"layer {name}")
     return found

@@ -11,6 +11,7 @@ from cosim.network.layout import map_network
 from cosim.network.mapping import Order
 from cosim.network.packing import pack_signs
 from cosim.network.readout import CENTROID_MAX, Readout
+from cosim.surrogate.calibration import ReadKey
 
 
 def random_network(sizes: Sequence[int], rng: np.random.Generator) -> Network:
@@ -34,6 +35,19 @@ def random_readouts(
         name: {n: random_readout(n, codes, rng) for n in mapping.kinds}
         for name, mapping in map_network(network, rows, order).items()
     }
+
+
+def random_pair_readouts(
+    network: Network, rng: np.random.Generator, codes: int = 8, rows: int = 64, order: Order = "flat"
+) -> dict[str, dict[ReadKey, Readout]]:
+    """As `random_readouts`, for every pair of bits of every layer, each with up to so many codes."""
+    mappings = map_network(network, rows, order)
+    readouts: dict[str, dict[ReadKey, Readout]] = {}
+    for layer in network.binary_layers:
+        some = {pair: int(rng.integers(1, codes, endpoint=True)) for pair in layer.bit_pairs}
+        kinds = mappings[layer.name].kinds
+        readouts[layer.name] = {(n, *pair): random_readout(n, some[pair], rng) for pair in some for n in kinds}
+    return readouts
 
 
 def random_readout(n_active: int, codes: int, rng: np.random.Generator, fraction_bits: int = 7) -> Readout:

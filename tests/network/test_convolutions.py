@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_convolutions import random_conv_network
-from random_networks import random_images, random_readouts
+from random_networks import random_images, random_pair_readouts, random_readouts
 from torch.nn import functional
 
 from cosim.network import inference, reference
@@ -20,21 +20,24 @@ from cosim.network.mapping import ORDERS, Order
 from cosim.network.program import MODES, Mode
 from cosim.network.readout import exact_readout
 from cosim.network.window import Window
+from cosim.surrogate.calibration import by_pair
 
 SEEDS = st.integers(0, 2**32)
 ROWS = st.sampled_from([64, 64, 128, 256, 16, 100, 7])
 
 
 @settings(deadline=None, max_examples=60)
-@given(SEEDS, st.sampled_from(MODES), st.integers(2, 40), ROWS, st.sampled_from(ORDERS), st.booleans())
-def test_kernels_equal_their_twins(seed: int, mode: Mode, codes: int, rows: int, order: Order, binary_images: bool):
+@given(SEEDS, st.sampled_from(MODES), st.integers(2, 40), ROWS, st.sampled_from(ORDERS), st.booleans(), st.booleans())
+def test_kernels_equal_their_twins(
+    seed: int, mode: Mode, codes: int, rows: int, order: Order, binary_images: bool, levels_per_pair: bool
+):
     rng = np.random.default_rng(seed)
     blocks = int(rng.choice([each for each in range(1, rows + 1) if rows % each == 0])) if order == "flat" else 0
     network = random_conv_network(rng, binary_images=binary_images, blocks=blocks if rng.random() < 0.5 else 0)
     images = random_images(3, network, rng)
     options = {
         "mode": mode,
-        "readouts": random_readouts(network, rng, codes, rows, order),
+        "readouts": (random_pair_readouts if levels_per_pair else random_readouts)(network, rng, codes, rows, order),
         "seed": seed,
         "first_image": int(rng.integers(0, 2**40)),
         "rows": rows,
@@ -226,6 +229,7 @@ def test_histograms_count_every_partial_sum(seed: int, rows: int, order: Order):
     network = random_conv_network(rng)
     images = random_images(3, network, rng)
     found = partial_sum_histogram(network, images, rows=rows, order=order)
+    of_pairs = partial_sum_histogram(network, images, rows=rows, order=order, levels_per="pair")
     steps = reference.trace(network, images, "ideal")[1]
     total = off = 0
     for position, layer in enumerate(network.layers):
@@ -240,6 +244,11 @@ def test_histograms_count_every_partial_sum(seed: int, rows: int, order: Order):
                 )
                 rows_on = [(seen != 0)[:, :, mapping.array == a].sum(axis=2) for a in range(mapping.arrays)]
                 on.append(np.stack(rows_on, axis=2))
+            for (i, j), pair in by_pair(of_pairs[layer.name]).items() if len(layer.bit_pairs) > 1 else ():
+                some, rows_on = np.split(counts[j], layer.weight_bits, axis=2)[i], on[j]
+                for n, histogram in pair.items():
+                    here = np.broadcast_to((rows_on == n)[:, :, None], some.shape)
+                    np.testing.assert_array_equal(histogram, np.bincount(some[here], minlength=n + 1))
             counts, on = np.concatenate(counts), np.concatenate(on)
             assert set(found[layer.name]) == set(mapping.kinds)
             assert set(found[layer.name]) >= set(np.unique(on).tolist()) - {0}

@@ -204,7 +204,7 @@ def calibration() -> Calibration:
     few = np.zeros(49, np.int64)
     few[[3, 8, 9]] = 5
     many = np.bincount(np.random.default_rng(0).binomial(64, 0.5, 4000), minlength=65)
-    groups = {("dense2", 64): many, ("dense2", 48): few}
+    groups = {("dense2", 64): many, ("dense2", 48): few, ("dense3", 64, 1, 0): many[::-1].copy()}
     return calibrate(true_surrogate(), groups, sensing="differential", bits=3, provenance={"network": "x", "n": 3})
 
 
@@ -234,6 +234,8 @@ def test_a_calibration_comes_back_as_it_went(calibration: Calibration, calibrati
             "an incomplete calibration: .*recursion",
         ),
         (lambda data, about: about.update(groups='[["dense2", 60], ["dense2", 48]]'), "has 65 counts, expected 61"),
+        (lambda data, about: about.update(groups='[["dense2", 64, 1]]'), "an incomplete calibration"),
+        (lambda data, about: about.update(groups='[["dense2", 64, 1, 0, 0]]'), "an incomplete calibration"),
         (lambda data, about: data.pop("histogram"), "an incomplete calibration: .*histogram"),
         (values("reference_v", lambda a: -a), "do not rise"),
         (values("centroid_mac", lambda a: -a), "do not rise"),
