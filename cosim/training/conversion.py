@@ -33,9 +33,9 @@ def list_convertible(
     mode: ReadMode | None = None,
     order: Order | None = None,
 ) -> tuple[Conversion, ...]:
-    """What `convert` with the same arguments would do, module by module in the order of the forward; nothing is changed.
+    """What `convert` with the same arguments would do, module by module in the order of the forward.
 
-    It is what `convert` itself does, so that the one refuses what the other says is refused.
+    Nothing is changed. It is found by converting, so that `convert` refuses just what this says is refused.
 
     Raises:
         InputError: The forward cannot be traced, or an argument is none: a name in `exclude` or `real` that is no

@@ -110,6 +110,11 @@ class GraphLayer(nn.Module):
             outputs = nn.functional.hardtanh(outputs)
         return self.pool(outputs) if self.pool is not None and self.pool_of == "outputs" else outputs
 
+    def extra_repr(self) -> str:
+        """Name, and what it takes, for printing."""
+        about = f"{self.name}, input={self.input}" + (f", source={self.source}" if self.source else "")
+        return about + (f", shortcut={self.shortcut}" if self.shortcut else "") + ", hard_tanh" * self.hard_tanh
+
     def _check(self) -> None:
         if (self.norm is None) == (self.affine is None):
             raise InputError("a layer needs a batch norm, or a scale and offset")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cosim.errors import InputError
-from cosim.training.binary import BinaryLinear, Sign
+from cosim.training.binary import Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.draft import Draft, KeptDraft, Source
 from cosim.training.flow import PIXELS, Step
@@ -31,6 +31,7 @@ from cosim.training.twins import (
     binary_of,
     check_finite,
     check_norm,
+    merged_of,
     real_of,
     scale_of,
 )
@@ -317,7 +318,9 @@ class GraphBuilder:
         self._move_end(number, value)
         if levels:
             return after, f"{after.bits} bits an activation"
-        return after, "sign with the gradient of a hard tanh" + ("" if zero == 1.0 else f"; its {zero:g} at 0 becomes +1")
+        return after, "sign with the gradient of a hard tanh" + (
+            "" if zero == 1.0 else f"; its {zero:g} at 0 becomes +1"
+        )
 
     def _add(self, number: int, first: Value, second: Value) -> tuple[Value, str]:
         """A shortcut: one of the two is the result of a batch norm, the other an earlier layer's output."""
@@ -339,7 +342,9 @@ class GraphBuilder:
         if self.drafts.index(draft) < self.drafts.index(other):
             self.drafts.remove(draft)
             self.drafts.append(draft)  # Nothing takes it but this addition.
-        return replace(value, kind="reals", step=number), f"shortcut: the output of {other.name} is added to {draft.name}"
+        return replace(
+            value, kind="reals", step=number
+        ), f"shortcut: the output of {other.name} is added to {draft.name}"
 
     def _takes_shortcut(self, value: Value) -> bool:
         draft = value.of

@@ -1,4 +1,4 @@
-"""A forward with shortcuts, or a `Graph`, converted: a `Graph` of layers, read through a surrogate where there is one."""
+"""A forward with shortcuts, or a `Graph`, converted into a `Graph`, read through a surrogate where there is one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from torch import nn
 from cosim.errors import InputError
 from cosim.surrogate.model import Surrogate
 from cosim.training.becomes import NOTHING_READ, Conversion, Options, any_refused, said, with_refused
-from cosim.training.binary import BinaryLinear
 from cosim.training.chain import unused_modules
-from cosim.training.convolutional import BinaryConv2d
 from cosim.training.flow import steps_of
 from cosim.training.graph import Graph, GraphLayer
 from cosim.training.graph_building import GraphBuilder
@@ -110,10 +108,10 @@ def _reads(graph: Graph) -> dict[str, tuple[GraphLayer, Taken]]:
     last: GraphLayer | KeptLayer | None = None
     for layer in graph.graph_layers:
         source = before[layer.source] if layer.source else last
-        if isinstance(layer, GraphLayer) and isinstance(layer.weights, BinaryLinear | BinaryConv2d):
-            if source is not None or graph.pixels is not None:
-                taken = Taken(layer.activation_bits, layer.input == "on_off", _flattened(layer, source))
-                found[layer.name] = layer, taken
+        on_signs = source is not None or graph.pixels is not None
+        if on_signs and isinstance(layer, GraphLayer) and isinstance(layer.weights, Binary):
+            taken = Taken(layer.activation_bits, layer.input == "on_off", _flattened(layer, source))
+            found[layer.name] = layer, taken
         before[layer.name] = last = layer
     return found
 

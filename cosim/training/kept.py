@@ -35,7 +35,8 @@ class KeptLayer(nn.Module):
     ) -> None:
         """Keep them."""
         super().__init__()
-        self.name, self.module, self.source, self.activation_bits, self.flat = name, module, source, activation_bits, flat
+        self.name, self.module, self.source = name, module, source
+        self.activation_bits, self.flat = activation_bits, flat
         self.input: Literal["binary", "on_off", "real"] = input
 
     def forward(self, x: Tensor, added: Tensor | None = None, before: Tensor | None = None) -> Tensor:

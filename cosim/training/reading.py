@@ -72,7 +72,7 @@ def _check_rows(module: Binary, taken: Taken, surrogate: Surrogate, order: Order
 
     In padding a map's size decides, and `calibrate` refuses.
     """
-    columns, channels, *kernel = (*module.weight.shape, 1, 1)[:4]
+    _, channels, *kernel = (*module.weight.shape, 1, 1)[:4]
     window = Window((channels, kernel[0], kernel[1]), (kernel[0], kernel[1]))
     kinds = map_window(window, surrogate.rows, order, on_off=taken.on_off).kinds
     for n in kinds[:1] if taken.on_off else kinds:
@@ -85,6 +85,6 @@ def _check_rows(module: Binary, taken: Taken, surrogate: Surrogate, order: Order
             except InputError as error:
                 errors.append(error)
         if len(errors) == len(surrogate.sensings):
-            inputs = "inputs that are off turn rows off" if taken.on_off else f"{columns} columns of {window.in_features} inputs"
-            said = f"{inputs}, so that {n} rows of a sub-array are on: {errors[0].message}"
-            raise InputError(said, hint=errors[0].hint)
+            inputs = "inputs of 0 turn rows off" if taken.on_off else f"a column has {window.in_features} inputs"
+            why = f"{inputs}, so that sub-arrays have {n} rows on, of which the surrogate does not tell"
+            raise InputError(f"{why}: {errors[0].message}", hint=errors[0].hint)

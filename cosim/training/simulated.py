@@ -153,4 +153,3 @@ def plain(module: BinaryLinear | BinaryConv2d) -> BinaryLinear | BinaryConv2d:
     return BinaryConv2d(
         weight, stride=module.stride, padding=module.padding, pad_value=about[0], bits=about[1], input_bits=about[2]
     )
-

@@ -66,7 +66,7 @@ def plain_norm(norm: nn.Module | None) -> nn.Module | None:
 def _decided(
     norm: nn.BatchNorm1d | nn.BatchNorm2d, plain: Callable[[Tensor], Tensor], sums: Tensor, bits: int
 ) -> Float32[Tensor, "*sums"]:
-    """The batch norm's values, those on the wrong side of a level's step moved to its nearest value on the right one."""
+    """The batch norm's values, those on the wrong side of a step moved to the nearest on the right one."""
     values = plain(sums.float())
     steps = torch.from_numpy(level_steps(bits)).to(values)
     with torch.no_grad():

@@ -18,6 +18,7 @@ from cosim.errors import InputError
 from cosim.network.inference import forward
 from cosim.training import calibrate, convert, export, list_convertible, sample_die, seed_reads, set_mode
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
+from cosim.training.planes import Taken
 from cosim.training.simulated import SimulatedConv2d, SimulatedLinear
 from cosim.training.sum_norm import SumNorm1d, SumNorm2d
 
@@ -179,7 +180,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
     calibrate(padded, random_signs(2, 5, 8, 8), sensing="single_ended")
     cases = {
         "a mode or a row order is for layers that read": lambda: convert(model, mode="iid"),
-        "layer conv2: mode frozen_offsets needs": lambda: convert(model, surrogate_of(), mode="frozen_offsets"),
+        "^mode frozen_offsets needs a die's comparators": lambda: convert(model, surrogate_of(), mode="frozen_offsets"),
         "no layer of this model reads from an array": lambda: convert(dense, surrogate_of()),
         r"no simulated layer in this module \(convert\(model, surrogate\)": lambda: sample_die(dense, 0),
         "a simulated layer takes [+]1 and -1, got -?[02] .a dropout belongs before the sign": lambda: dropout(x),
@@ -187,7 +188,9 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         "0 images in batches of 256": lambda: calibrate(simulated, x[:0]),
         "bits = 7, expected 1 to 6": lambda: calibrate(simulated, x, bits=7, sensing="single_ended"),
         "a column ADC reads a column of one line": lambda: calibrate(simulated, x, adc="column_adc"),
-        "6 inputs are no map of 4 channels": lambda: SimulatedLinear(torch.ones(3, 6), surrogate_of(), channels=4),
+        "6 inputs are no map of 4 channels": lambda: SimulatedLinear(
+            torch.ones(3, 6), surrogate_of(), taken=Taken(channels=4)
+        ),
     }
     for said, call in cases.items():
         with pytest.raises(InputError, match=said) as caught:
@@ -222,7 +225,7 @@ for call in (
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "a surrogate is expected, got str (cosim.load_surrogate(path), or fit(store))",
-        "layer 2: the row order must be one of flat, positions, got 'rows'",
+        "the row order must be one of flat, positions, got 'rows'",
         "layer 2: mode must be one of ideal, nominal, iid, frozen_offsets, got 'die'",
         "sensing must be one of single_ended, differential, got 'both'",
         "mlsa must be one of flash, sequential, got 'slow'",
