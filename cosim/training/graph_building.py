@@ -170,7 +170,10 @@ class GraphBuilder:
     def _keep(self, number: int, module: nn.Module, value: Value) -> tuple[Value, str]:
         if value.kind == "pixels" and self.pixel_scale != 1.0:
             raise InputError("a first layer in floating point takes the pixels as they are, pixel_scale must be 1")
-        draft = KeptDraft(self.steps[number].name, module, self._source(value), value.flat is True, number)
+        name, used = self.steps[number].name, [draft.name for draft in self.drafts]
+        while name in used:  # A module without weights may be called twice.
+            name += "_again"
+        draft = KeptDraft(name, module, self._source(value), value.flat is True, number)
         self.drafts.append(draft)
         return Value(draft, "reals", number), "in floating point; export refuses it"
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float32, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from cosim.errors import InputError
+from cosim.network.window import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +83,16 @@ def added_up(planes: Shaped[Tensor, "bit_column *reads"], bits: int) -> Shaped[T
     for bit, part in enumerate(parts[1:], start=1):
         total.add_(part, alpha=2**bit)
     return total
+
+
+def patches(
+    x: Float[Tensor, "image channel height width"], window: Window, most: int = 1
+) -> Float[Tensor, "input image_position"]:
+    """The inputs of every position, image by image, numbered as in `Window`: kernel position first.
+
+    Padding holds the window's pad value times `most`, the largest input.
+    """
+    (down, right), (tall, wide) = window.padding, window.kernel
+    padded = nn.functional.pad(x, (right, right, down, down), value=float(window.pad_value * most))
+    windows = padded.unfold(2, tall, window.stride[0]).unfold(3, wide, window.stride[1])
+    return windows.permute(4, 5, 1, 0, 2, 3).reshape(window.in_features, -1)

@@ -18,15 +18,27 @@ from cosim.network.mapping import Mapping as RowMapping
 from cosim.network.window import Window
 from cosim.surrogate.model import Surrogate
 from cosim.training.frozen_offsets import Quantiles, codes_of, quantiles_of, thresholds_v, voltages_v
-from cosim.training.planes import Taken, added_up, weight_planes
+from cosim.training.lookups import StraightThrough, alias_centroids
+from cosim.training.packed_reads import (
+    KernelTables,
+    image_keys,
+    kernel_tables,
+    lay_out_planes,
+    packed_histogram,
+    packed_sums,
+)
+from cosim.training.planes import Taken, added_up, patches, weight_planes
 from cosim.training.read_noise import ReadNoise, offset_generator
-from cosim.training.read_state import TABLES, check_state, empty_state
+from cosim.training.read_state import TABLES, check_frozen, check_state, empty_state
 
 ReadMode = Literal["ideal", "nominal", "iid", "frozen_offsets"]
 READ_MODES: tuple[ReadMode, ...] = get_args(ReadMode)
 
 _CHUNK = 2**23  # Inputs of positions that are laid out at once, at most: 32 MiB.
 _EXACT = 2**24  # float32 holds every integer up to it.
+with_kernels = True
+"""Whether reads on a CPU are the packed network's kernels'; else torch's own operations read there too."""
+
 _NOISY = ("iid", "frozen_offsets")
 
 
@@ -83,6 +95,7 @@ class Reader(nn.Module):
         self.register_buffer("frozen", torch.zeros(0, 0, 0))
         self.register_buffer("mode_number", torch.tensor(0, dtype=torch.uint8))
         self._quantiles: Quantiles | None = None
+        self._tables: KernelTables | None = None
         self.set_mode(mode)
 
     @property
@@ -116,7 +129,7 @@ class Reader(nn.Module):
 
     def begin_recording(self) -> None:
         """Count partial sums from now on, in place of reading them, until `histogram` is None again."""
-        device = self.get_buffer("start").device
+        device, self.most = self.get_buffer("start").device, 0
         self.histogram = torch.zeros((self.rows + 1) ** 2, dtype=torch.int64, device=device)
 
     def set_tables(self, state: Mapping[str, Tensor]) -> None:
@@ -126,7 +139,7 @@ class Reader(nn.Module):
         for name in TABLES:
             self._buffers[name] = state[name].to(device)
         self._buffers["frozen"] = torch.zeros(0, 0, 0, device=device)
-        self._quantiles = None
+        self._quantiles = self._tables = None
         if self.mode == "frozen_offsets":
             self.set_mode("iid")
 
@@ -146,40 +159,36 @@ class Reader(nn.Module):
     @torch.no_grad()
     def read(
         self,
-        gather: Callable[[slice], Float32[Tensor, "input image_position"]],
-        weight: Float32[Tensor, "column input"],
+        x: Float[Tensor, "image channel height width"],
+        weight: Float[Tensor, "column input"],
         window: Window,
-        images: int,
     ) -> Float[Tensor, "image column position"]:
         """Sums over all sub-arrays of what is read, in MAC units.
 
-        Float32 where that is exact, which float64 always is.
+        Float32 where that is exact, which float64 always is. On a CPU the packed network's kernels read, but frozen
+        offsets are for torch's own operations everywhere.
 
         Args:
-            gather: The inputs of every position of some images, levels or 0 for a row that is off; numbered as in
-                `Window`, image by image.
-            weight: Signs or odd integers, with inputs numbered likewise.
+            x: The inputs as a map: levels.
+            weight: Signs or odd integers, with inputs numbered as in `Window`.
             window: Where the inputs lie.
 
         Raises:
             InputError: Not calibrated, or not for the rows that are on here.
         """
-        recording, mode = self.histogram is not None, self.mode
+        recording = self.histogram is not None
         if not recording:
             self._check_calibrated()
-        if mode == "frozen_offsets" and self._quantiles is None:
-            self._quantiles = quantiles_of(self.get_buffer("line_v"), self.get_buffer("offset_v"))
-        on, starts = self._on(window, weight.device), self._starts(weight.device, recording)
-        planes = weight_planes(weight, self.weight_bits)
-        size = max(1, _CHUNK // (window.positions * max(planes.shape)))
-        sums = [
-            self._read_images(gather(slice(first, first + size)), planes, on, starts, mode)
-            for first in range(0, images, size)
-        ]
-        return self._macs(torch.cat(sums, dim=1)).transpose(0, 1).contiguous()
+        n_active = self._on(window, recording)
+        x, planes = x.float(), weight_planes(weight, self.weight_bits)
+        if x.device.type == "cpu" and with_kernels and (recording or self.mode != "frozen_offsets"):
+            total = self._read_packed(x, planes, window)
+        else:
+            total = self._read_torch(x, planes, window, torch.from_numpy(n_active).to(x))
+        return self._macs(total).transpose(0, 1).contiguous()
 
     def result(
-        self, read: Float32[Tensor, "*sums"], exact: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor
+        self, read: Float[Tensor, "*sums"], exact: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor
     ) -> Tensor:
         """The values that were read with the gradient of the exact sums, computed only where one is wanted.
 
@@ -189,7 +198,7 @@ class Reader(nn.Module):
             return exact(x)
         if not torch.is_grad_enabled() or not (x.requires_grad or weight.requires_grad):
             return read
-        return cast(Tensor, _StraightThrough.apply(exact(x), read))
+        return cast(Tensor, StraightThrough.apply(exact(x), read))
 
     def extra_repr(self) -> str:
         """Mode and levels, for printing: whether noise is on."""
@@ -198,6 +207,36 @@ class Reader(nn.Module):
         levels = f"levels={self.get_buffer('centroid').shape[1]}" if self.calibrated else "not calibrated"
         frozen = ", offsets sampled" if self.get_buffer("frozen").numel() else ""
         return f"{about}, {levels}{frozen}"
+
+    def _read_packed(
+        self, x: Float32[Tensor, "image channel height width"], planes: Tensor, window: Window
+    ) -> Int32[Tensor, "column image position"]:
+        """The sums in fixed point by the packed network's kernels."""
+        layout = lay_out_planes(planes, window, self.rows, self.order, on_off=self.taken.on_off)
+        if self.histogram is not None:
+            self.histogram += packed_histogram(x, self.taken, layout)
+            return torch.zeros(len(planes) // self.weight_bits, len(x), window.positions, dtype=torch.int32)
+        if self._tables is None:
+            self._tables = kernel_tables(*(self.get_buffer(name) for name in ("start", "nominal", "share", "pair")))
+        keys = None if self.mode == "nominal" else image_keys(self.noise.on(x.device), len(x))
+        return packed_sums(x, self.taken, layout, self.weight_bits, self._tables, keys)
+
+    def _read_torch(
+        self,
+        x: Float32[Tensor, "image channel height width"],
+        planes: Float32[Tensor, "bit_column input"],
+        window: Window,
+        on: Float32[Tensor, "array position"],
+    ) -> Int32[Tensor, "column image position"]:
+        """The sums in fixed point by torch's own operations."""
+        mode, starts = self.mode, self._starts(x.device)
+        if mode == "frozen_offsets" and self._quantiles is None:
+            self._quantiles = quantiles_of(self.get_buffer("line_v"), self.get_buffer("offset_v"))
+        size = max(1, _CHUNK // (window.positions * max(planes.shape)))
+        sums = [
+            self._read_images(patches(part, window, self.taken.top), planes, on, starts, mode) for part in x.split(size)
+        ]
+        return torch.cat(sums, dim=1)
 
     def _read_images(
         self,
@@ -230,7 +269,7 @@ class Reader(nn.Module):
         for array in range(self.arrays):
             rows = slice(self.edges[array], self.edges[array + 1])
             here = inputs[rows].sum(0).view(shape[1:]) if self.taken.on_off else on[array]
-            start = self._checked(starts[here.long()], here)
+            start = starts[here.long()]
             product = (weight[:, rows] @ inputs[rows]).view(shape)
             # Of the rows that are on, those of product -1: (on - sum) / 2.
             entry = torch.add(start + here / 2, product, alpha=-0.5).long()
@@ -276,29 +315,24 @@ class Reader(nn.Module):
         code += table[start] * centroid.shape[1]
         return centroid.flatten().index_select(0, code.flatten()).view(code.shape)
 
-    def _on(self, window: Window, device: torch.device) -> Float32[Tensor, "array position"]:
+    def _on(self, window: Window, recording: bool) -> Float32[np.ndarray, "array position"]:
         """The number of rows that are on, or can be, of each sub-array at each position."""
-        mapping = _mapped(window, self.rows, self.order)
-        n_active = mapping.n_active[mapping.kind].T
-        self.most = max(self.most, int(n_active.max()))
-        return torch.from_numpy(n_active.astype(np.float32)).to(device)
-
-    def _starts(self, device: torch.device, recording: bool) -> Float32[Tensor, " n_active"]:
-        """The first entry of each number of active rows; -1 where there are no levels."""
-        if recording:
-            return torch.arange(self.rows + 1, dtype=torch.float32, device=device) * (self.rows + 1)
-        return self.get_buffer("start").to(device, torch.float32)
-
-    @staticmethod
-    def _checked(start: Float32[Tensor, "*image position"], on: Tensor) -> Float32[Tensor, "*image position"]:
-        """First entries, refused where there are no levels."""
-        if start.numel() and start.min() < 0:
-            missing = on[start < 0].unique().int().tolist()
+        mapping = _mapped(window, self.rows, self.order, self.taken.on_off)
+        self.most = max(self.most, mapping.kinds[-1])
+        start = self.get_buffer("start")
+        missing = [] if recording else [n for n, first in enumerate(start.tolist()) if first < 0 and n in mapping.kinds]
+        if missing:
             raise InputError(
                 f"levels are missing for {', '.join(map(str, missing))} active rows",
                 hint="calibrate with images of this size",
             )
-        return start
+        return mapping.n_active[mapping.kind].T.astype(np.float32)
+
+    def _starts(self, device: torch.device) -> Float32[Tensor, " n_active"]:
+        """The first entry of each number of active rows; -1 where there are no levels."""
+        if self.histogram is not None:
+            return torch.arange(self.rows + 1, dtype=torch.float32, device=device) * (self.rows + 1)
+        return self.get_buffer("start").to(device, torch.float32)
 
     def _check_calibrated(self) -> None:
         if not self.calibrated:
@@ -315,24 +349,13 @@ class Reader(nn.Module):
             place = f"state of {prefix.removesuffix('.reader.')}"
             try:
                 check_state(given, self.rows)
-                self._check_rest(given["frozen"], given["mode_number"], given["centroid"].shape[-1] - 1)
+                check_frozen(given, (self.arrays, self.columns), READ_MODES)
             except InputError as error:
                 raise InputError(error.message, place=place, hint=error.hint) from error
             for name, tensor in given.items():
                 self._buffers[name] = torch.empty_like(tensor, device=self.get_buffer(name).device)
-            self._quantiles = None
+            self._quantiles = self._tables = None
         super()._load_from_state_dict(state_dict, prefix, *args, **keywords)
-
-    def _check_rest(self, frozen: Tensor, mode: Tensor, references: int) -> None:
-        if frozen.numel() and frozen.shape[:2] != (self.arrays, self.columns):
-            raise InputError(f"frozen offsets of shape {tuple(frozen.shape)}, not {self.arrays, self.columns} first")
-        if frozen.numel() and frozen.shape[2:] not in ((1,), (references,)):
-            got = f"got {tuple(frozen.shape)}"
-            raise InputError(f"frozen offsets must be one a column, or one for each of {references} references, {got}")
-        if mode.ndim or not 0 <= int(mode) < len(READ_MODES):
-            raise InputError(f"the state's mode must be one number from 0 to {len(READ_MODES) - 1}")
-        if READ_MODES[int(mode)] == "frozen_offsets" and not frozen.numel():
-            raise InputError("the state's mode is frozen_offsets, but it has no offsets")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Reader:
         """Move to another device, but never round voltages to a shorter type: `half()` leaves them as they are."""
@@ -342,7 +365,7 @@ class Reader(nn.Module):
             after = self._buffers[name]
             if tensor is not None and after is not None and after.dtype != tensor.dtype:
                 self._buffers[name] = tensor.to(after.device)
-        self._quantiles = None
+        self._quantiles = self._tables = None
         return self
 
 
@@ -358,35 +381,9 @@ def check_fresh_mode(mode: str) -> None:
         raise InputError("mode frozen_offsets needs a die's comparators", hint="sample_die(model, seed)")
 
 
-def alias_centroids(
-    share: Float32[Tensor, "entry slot"],
-    pair: Int32[Tensor, "entry slot two"],
-    entry: Int64[Tensor, "*read"],
-    drawn: Float32[Tensor, "*read"],
-) -> Int32[Tensor, "*read"]:
-    """Centroids drawn from alias tables by uniform numbers, of which the whole part of slots is the slot."""
-    slots = share.shape[1]
-    drawn = drawn.flatten() * slots
-    slot = drawn.long()
-    at = torch.add(slot, entry.flatten(), alpha=slots)
-    own = drawn.sub_(slot) < share.flatten().index_select(0, at)
-    return pair.flatten().index_select(0, at.mul_(2).add_(own)).view(entry.shape)
-
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, exact: Tensor, read: Tensor) -> Tensor:
-        ctx.dtype = exact.dtype
-        return read.view_as(read)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        return grad_outputs[0].to(ctx.dtype), None
-
-
 @lru_cache(maxsize=64)
-def _mapped(window: Window, rows: int, order: Order) -> RowMapping:
-    return map_window(window, rows, order)
+def _mapped(window: Window, rows: int, order: Order, on_off: bool) -> RowMapping:
+    return map_window(window, rows, order, on_off=on_off)
 
 
 def _edges(mapping: RowMapping) -> tuple[int, ...]:

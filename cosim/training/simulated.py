@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from cosim.errors import InputError
 from cosim.network.mapping import Order
@@ -59,15 +59,11 @@ class SimulatedLinear(BinaryLinear):
             return super().forward(x)
         self.reader.taken.check(x)
 
-        def gather(part: slice) -> Tensor:
-            some = x[part].float()
-            return some.view(len(some), w.channels, w.taps).permute(2, 1, 0).reshape(w.in_features, -1)
-
         with torch.autocast(x.device.type, enabled=False):
             w = self.window
             weight = binarize_weights(self.weight.detach().float(), self.bits)
             weight = weight.view(-1, w.channels, w.taps).transpose(1, 2).flatten(1)
-            read = self.reader.read(gather, weight, w, len(x))[:, :, 0]
+            read = self.reader.read(x.view(len(x), *w.in_shape), weight, w)[:, :, 0]
         return self.reader.result(read, super().forward, x, self.weight)
 
 
@@ -117,31 +113,14 @@ class SimulatedConv2d(BinaryConv2d):
         pad_value = self.pad_value if any(self.padding) else 0
         window = Window(shape, (kernel[0], kernel[1]), self.stride, self.padding, pad_value)
 
-        def gather(part: slice) -> Tensor:
-            return patches(x[part].float(), window, self.reader.taken.top)
-
         with torch.autocast(x.device.type, enabled=False):
             weight = binarize_weights(self.weight.detach().float(), self.bits)
-            weight = weight.permute(0, 2, 3, 1).reshape(columns, -1)
-            read = self.reader.read(gather, weight, window, len(x))
+            read = self.reader.read(x, weight.permute(0, 2, 3, 1).reshape(columns, -1), window)
         read = read.view(len(x), columns, *window.out_size)
         return self.reader.result(read, super().forward, x, self.weight)
 
 
 Simulated = SimulatedLinear | SimulatedConv2d
-
-
-def patches(
-    x: Float[Tensor, "image channel height width"], window: Window, most: int = 1
-) -> Float[Tensor, "input image_position"]:
-    """The inputs of every position, image by image, numbered as in `Window`: kernel position first.
-
-    Padding holds the window's pad value times `most`, the largest input.
-    """
-    (down, right), (tall, wide) = window.padding, window.kernel
-    padded = nn.functional.pad(x, (right, right, down, down), value=float(window.pad_value * most))
-    windows = padded.unfold(2, tall, window.stride[0]).unfold(3, wide, window.stride[1])
-    return windows.permute(4, 5, 1, 0, 2, 3).reshape(window.in_features, -1)
 
 
 def plain(module: BinaryLinear | BinaryConv2d) -> BinaryLinear | BinaryConv2d:

@@ -27,7 +27,7 @@ from cosim.training.simulated import SimulatedConv2d, SimulatedLinear
 from cosim.training.sum_norm import SumNorm2d
 
 _SHAPE = (8, 8)
-_PIXELS = np.random.default_rng(0).integers(0, 256, (24, *_SHAPE), dtype=np.uint8)
+_PIXELS = np.random.default_rng(0).integers(0, 256, (16, *_SHAPE), dtype=np.uint8)
 _X = pixels_of(_PIXELS, _SHAPE)
 
 
@@ -35,7 +35,7 @@ def real_of(about: Mapping[str, Any]) -> tuple[str, ...]:
     return REAL[:2] if about.get("down") == "binary" else REAL
 
 
-def simulated_resnet(rows: int = 24, **about: Any) -> Graph:
+def simulated_resnet(rows: int = 64, **about: Any) -> Graph:
     """A user's network, calibrated."""
     simulated = convert(user_resnet(**about), surrogate_of(rows), real=real_of(about))
     assert isinstance(simulated, Graph)
@@ -45,11 +45,11 @@ def simulated_resnet(rows: int = 24, **about: Any) -> Graph:
 
 @pytest.mark.parametrize(
     "about",
-    [{}, {"both": True}, {"down": "binary"}, {"both": True, "down": "binary"}, {"bits": 2}, {"conv": BinaryConv}],
+    [{}, {"both": True, "down": "binary"}, {"both": True, "bits": 2}, {"conv": BinaryConv}],
     ids=str,
 )
 def test_a_users_residual_network_is_packed_and_read_bit_for_bit(about: dict[str, Any]) -> None:
-    model, rows = user_resnet(**about), 24
+    model, rows = user_resnet(**about), 64
     before = copy.deepcopy(model.state_dict())
     simulated = convert(model, surrogate_of(rows), real=real_of(about))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -72,7 +72,7 @@ def test_a_users_residual_network_is_packed_and_read_bit_for_bit(about: dict[str
         assert np.abs(found[0] - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([64, 40, 17]))
 def test_random_graphs_are_read_bit_for_bit(seed: int, rows: int) -> None:
     """Several bits of weights and inputs, inputs that are off, scaled inputs, shortcuts, poolings of all kinds."""
@@ -114,11 +114,11 @@ def test_random_graphs_cover_every_way_to_read() -> None:
 @pytest.mark.parametrize("bits", [1, 2])
 def test_torch_and_packed_agree_in_distribution_in_iid(bits: int) -> None:
     """The sums of a layer after a shortcut, over repetitions of one image: a contingency test of both paths."""
-    model, rows = user_resnet(bits=bits), 24
+    model, rows = user_resnet(bits=bits), 64
     simulated = convert(model, surrogate_of(rows), real=REAL)
     calibration = calibrate(simulated, _X, sensing="single_ended")
     network = export(simulated, name="user", image_shape=_SHAPE)
-    repeated = np.repeat(_PIXELS[:1], 1500, axis=0)
+    repeated = np.repeat(_PIXELS[:1], 800, axis=0)
     readouts = readouts_of(surrogate_of(rows), calibration)
     names = [layer.name for layer in network.layers]
     packed = trace(network, repeated, mode="iid", readouts=readouts, rows=rows, seed=5)
@@ -128,7 +128,7 @@ def test_torch_and_packed_agree_in_distribution_in_iid(bits: int) -> None:
     seed_reads(simulated, 1)
     with torch.no_grad():
         simulated(pixels_of(repeated, _SHAPE))
-    for name, step in (("layer1.0.conv1", 7), ("layer2.0.conv2", 5)):
+    for name, step in (("layer1.0.conv1", 13), ("layer2.0.conv2", 7)):
         theirs = packed[names.index(name)]
         ours = np.rint(kept[name].numpy() * 2.0**theirs.fraction_bits).astype(np.int64)
         same_distribution(ours, theirs.sums, step)
@@ -139,16 +139,16 @@ def test_a_residual_network_trains_with_noise_and_keeps_its_state() -> None:
     labels = (_X.flatten(1).mean(dim=1) > _X.mean()).long()
     optimizer = torch.optim.Adam(simulated.train().parameters(), lr=0.01)
     losses: list[float] = []
-    for _ in range(15):
+    for _ in range(8):
         loss = nn.functional.cross_entropy(simulated(_X), labels)
         optimizer.zero_grad()
         loss.backward()
         losses.append(loss.item())
         assert all(each.grad is not None for each in simulated.parameters())
         optimizer.step()
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
     sample_die(simulated.eval(), 3)
-    fresh = convert(user_resnet(1), surrogate_of(24), real=REAL)
+    fresh = convert(user_resnet(1), surrogate_of(64), real=REAL)
     fresh.load_state_dict(simulated.state_dict())
     outputs: list[Tensor] = []
     for each in (simulated, fresh, copy.deepcopy(simulated)):
@@ -179,9 +179,7 @@ def test_only_what_reads_is_simulated_and_a_graph_goes_there_and_back() -> None:
     assert "layer2.0.conv2, input=binary, source=layer2.0.conv1, shortcut=layer2.0.downsample.1" in repr(simulated)
 
 
-@pytest.mark.parametrize(
-    "exclude", [("conv1", "bn1", "fc"), ("layer1",), ("layer2.0.downsample",), ("layer2.0.bn2",), ("layer1.0.tanh",)]
-)
+@pytest.mark.parametrize("exclude", [("conv1", "bn1", "fc"), ("layer1",), ("layer2.0.downsample",), ("layer1.0.tanh",)])
 def test_excluded_parts_stay_in_floating_point(exclude: tuple[str, ...]) -> None:
     model = user_resnet()
     left = [name for name in REAL if not any(name == each or name.startswith(f"{each}.") for each in exclude)]
@@ -215,8 +213,8 @@ class TwoLosses(ResNet):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Logits, twice."""
-        x = self.tanh(self.bn1(self.conv1(x)))
-        return self.fc(x + self.layer1(x)), x
+        x = self.layer1(self.tanh(self.bn1(self.conv1(x))))
+        return self.fc(torch.flatten(self.pool(self.layer2(x)), 1)), x
 
 
 class Overwrites(BasicBlock):
@@ -283,8 +281,13 @@ def with_bent() -> ResNet:
             {"real": REAL[:2]},
             r"module layer2.0.downsample.0 \(Conv2d\): .*or its weights stay real: real=",
         ),
-        (user_resnet(), {"real": REAL[:1]}, r"module fc \(Linear\): its input is not \+1 and -1"),
-        (with_bent(), {}, r"module layer1.0.iadd|module iadd.* tanh \(Tanh\) may only be followed by a sign"),
+        (
+            user_resnet(),
+            {"exclude": ["layer2.0.bn2"]},
+            r"module add_3 \(add\): an addition is of the result of a batch",
+        ),
+        (user_resnet(), {"real": (REAL[0], REAL[2])}, r"module fc \(Linear\): its input is not \+1 and -1"),
+        (with_bent(), {}, r"module add \(add\): tanh \(Tanh\) may only be followed by a sign"),
         (with_block(Overwrites), {}, r"module layer1.tanh \(Hardtanh\): it writes over its input, which is used again"),
         (with_block(Before), {}, r"module layer1.bn1 \(BatchNorm2d\): a batch norm must follow a convolution"),
         (with_block(Scaled), {}, r"module mul \(mul\): the function mul in a forward has no simulation"),

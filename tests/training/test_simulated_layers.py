@@ -30,8 +30,8 @@ from cosim.network.sensing import readouts_of
 from cosim.network.window import Window
 from cosim.resources import find
 from cosim.training import calibrate, convert, export, seed_reads, set_mode
+from cosim.training.planes import patches
 from cosim.training.read_noise import ReadNoise
-from cosim.training.simulated import patches
 
 
 @settings(max_examples=6, deadline=None)
