@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from cosim.errors import InputError
 from cosim.network import reference
 from cosim.network.counter import later_keys
 from cosim.network.mapping import map_window
+from cosim.network.readout import Readout
 from cosim.network.sensing import readouts_of
 from cosim.network.window import Window
-from cosim.surrogate.calibration import Calibration
 from cosim.training import calibrate, sample_die, seed_reads, set_mode
 from cosim.training import reader as readers
 from cosim.training.binary import binarize_weights
@@ -46,7 +47,9 @@ def conv_of(
     return SimulatedConv2d(conv, surrogate_of(rows), taken=taken, **about).eval()
 
 
-def by_twin(layer: SimulatedConv2d, x: Tensor, calibration: Calibration, mode: str, keys: np.ndarray) -> np.ndarray:
+def by_twin(
+    layer: SimulatedConv2d, x: Tensor, readouts: Mapping[int, Readout], mode: str, keys: np.ndarray
+) -> np.ndarray:
     """What is read, in fixed point, by the packed network's slow twins: no packing, one loop a bit."""
     taken, bits = layer.reader.taken, layer.bits
     window = Window((x.shape[1], *_MAP), (3, 3), padding=(1, 1), pad_value=layer.pad_value)
@@ -54,7 +57,6 @@ def by_twin(layer: SimulatedConv2d, x: Tensor, calibration: Calibration, mode: s
     weight = binarize_weights(layer.weight.detach(), bits).permute(0, 2, 3, 1).flatten(1).numpy().astype(np.int64)
     tops = 2**bits - 1
     inputs = x.numpy().astype(np.int64) if taken.on_off else (x.numpy().astype(np.int64) + taken.top) // 2
-    readouts = readouts_of(surrogate_of(layer.reader.rows), calibration)["SimulatedConv2d"]
     total = np.zeros((len(x), window.positions, len(weight)), np.int64)
     for k in range(taken.bits):
         one = inputs >> k & 1
@@ -67,12 +69,12 @@ def by_twin(layer: SimulatedConv2d, x: Tensor, calibration: Calibration, mode: s
     return total
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     taken=st.builds(Taken, st.integers(1, 3), st.booleans()),
     weight_bits=st.integers(1, 3),
     pad_value=st.sampled_from([-1, 0, 1]),
-    rows=st.sampled_from([24, 64]),
+    rows=st.sampled_from([17, 24]),
     order=st.sampled_from(["flat", "positions"]),
 )
 def test_kernels_torch_and_slow_twins_read_the_same(
@@ -81,24 +83,28 @@ def test_kernels_torch_and_slow_twins_read_the_same(
     pad_value = abs(pad_value) if taken.on_off else pad_value
     layer = conv_of(taken, weight_bits, pad_value, rows=rows, order=order)
     x = levels(taken, _IMAGES, 7, *_MAP)
-    histograms: list[list[np.ndarray]] = []
+    calibration = calibrate(layer, x, sensing="single_ended", bits=4)
+    set_mode(layer, "nominal")
+    histograms: list[Tensor] = []
     found: list[Tensor] = []
     for kernels in (False, True):
-        with with_kernels(kernels):
-            calibration = calibrate(layer, x, sensing="single_ended", bits=4)
-            histograms.append([each.histogram for each in calibration.levels.values()])
-            set_mode(layer, "nominal")
-            with torch.no_grad():
-                found.append(layer(x))
-    assert all(np.array_equal(*both) for both in zip(*histograms, strict=True))
+        with with_kernels(kernels), torch.no_grad():
+            found.append(layer(x))
+            layer.reader.begin_recording()
+            layer(x)
+            assert layer.reader.histogram is not None
+            histograms.append(layer.reader.histogram[layer.reader.rows + 1 :])  # Those before are of no active rows.
+            layer.reader.histogram = None
+    assert torch.equal(*histograms)
     assert torch.equal(*found)
+    readouts = readouts_of(surrogate_of(rows), calibration)["SimulatedConv2d"]
     keys = image_keys(ReadNoise(3, 0).on(torch.device("cpu")), _IMAGES)
     set_mode(layer, "iid")
     seed_reads(layer, 3)
     with torch.no_grad():
         found.append(layer(x))
     for mode, ours in (("nominal", found[1]), ("iid", found[2])):
-        wanted = by_twin(layer, x, calibration, mode, keys) / 2.0 ** int(layer.reader.fraction_bits)
+        wanted = by_twin(layer, x, readouts, mode, keys) / 2.0 ** int(layer.reader.fraction_bits)
         assert np.array_equal(ours.flatten(2).transpose(1, 2).numpy(), wanted.astype(np.float32))
     assert not torch.equal(found[1], found[2])
 
@@ -137,7 +143,7 @@ def test_frozen_comparators_of_several_bits_scatter_as_fresh_ones_do(taken: Take
 
     Over many dies the mean and the spread of a column's sum are those of mode iid, within 5 standard errors.
     """
-    dies = 400
+    dies = 200
     weight = torch.rand(3, 40, generator=torch.Generator().manual_seed(2)) * 2 - 1
     layer = SimulatedLinear(weight, surrogate_of(64), bits=weight_bits, taken=taken).eval()
     x = levels(taken, 60, 40)
