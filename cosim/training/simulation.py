@@ -87,9 +87,9 @@ def set_mode(module: nn.Module, mode: ReadMode) -> None:
 def seed_reads(module: nn.Module, seed: int) -> None:
     """Start the generators of the read noise anew; each layer draws numbers of its own.
 
-    Without it the seed is 0. On a CPU in mode iid, an image's draws depend on how many images its layer has read before;
-    else the draws of a read depend on how many have been drawn before in its layer, so on the batches before it. They
-    depend on no other generator of torch's, nor on `sample_die`.
+    Without it the seed is 0. On a CPU in mode iid, an image's draws depend on how many images its layer has read
+    before; else the draws of a read depend on how many have been drawn before in its layer, so on the batches before
+    it. They depend on no other generator of torch's, nor on `sample_die`.
 
     Raises:
         InputError: No simulated layer, or no seed from 0 to 2**64 - 1.

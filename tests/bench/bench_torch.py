@@ -1,7 +1,7 @@
 """Speed of layers that read inside torch, one core: `pytest tests/bench/bench_torch.py`.
 
-One 3x3 convolution, 128 -> 128, 16x16, batch 16, 64-row sub-arrays and 3-bit codes, against torch's fp32 `conv2d` of the
-same inputs. Times are processor times taken in turns, the least of several.
+One 3x3 convolution, 128 -> 128, 16x16, batch 16, 64-row sub-arrays and 3-bit codes, against torch's fp32 `conv2d` of
+the same inputs. Times are processor times taken in turns, the least of several.
 """
 
 from __future__ import annotations

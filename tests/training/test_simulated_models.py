@@ -15,12 +15,17 @@ from simulated_models import layer_of, random_signs, small_cnn, surrogate_of
 from torch import nn
 
 from cosim.errors import InputError
+from cosim.network.fixed_point import fixed_point
 from cosim.network.inference import forward
+from cosim.network.levels import level_steps
 from cosim.training import calibrate, convert, export, list_convertible, sample_die, seed_reads, set_mode
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
+from cosim.training.fold import fold, fold_levels
+from cosim.training.levels import levels_of
+from cosim.training.packed import norm_arrays
 from cosim.training.planes import Taken
 from cosim.training.simulated import SimulatedConv2d, SimulatedLinear
-from cosim.training.sum_norm import SumNorm1d, SumNorm2d
+from cosim.training.sum_norm import SumNorm1d, SumNorm2d, sum_norm
 
 
 def simulated_cnn(mode: str = "iid", *, calibration: bool = True, rows: int = 24) -> tuple[nn.Sequential, torch.Tensor]:
@@ -256,6 +261,31 @@ def test_a_norm_of_fractional_sums_has_the_sign_of_its_exact_zero() -> None:
     sums = sums.clone().requires_grad_()
     gradients = [torch.autograd.grad(each(sums).sum(), sums)[0] for each in (ours, plain)]
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_levels_of_fractional_sums_are_those_of_the_packed_steps(bits: int) -> None:
+    """At sums where float32 reaches a step that exact arithmetic does not, or the other way round; and beside them."""
+    generator = torch.Generator().manual_seed(0)
+    norm = nn.BatchNorm1d(600, eps=0.0).eval()
+    top = 2**bits - 1
+    with torch.no_grad():
+        norm.running_mean.copy_(torch.randint(-4000, 4000, (600,), generator=generator) / 128)
+        norm.running_var.fill_((top / 2) ** 2)  # Steps are whole numbers away from the mean, up to rounding.
+        norm.weight.copy_(torch.randint(0, 2, (600,), generator=generator) * 2.0 - 1)
+        norm.bias.zero_()
+        ours = sum_norm(norm, bits)
+        sums = norm.running_mean + (torch.arange(-3 * 128, 3 * 128 + 1) / 128)[:, None]
+        found = levels_of(ours(sums.double()), bits)
+        naive = levels_of(norm(sums), bits)
+    rule = None if bits == 1 else fold_levels(norm, 1000, 1, bits)
+    steps = [fold(norm, 1000)] if rule is None else [rule.step(number) for number in range(top)]
+    total, wanted = np.rint(sums.numpy().astype(np.float64) * 128).astype(np.int64), np.zeros(sums.shape, np.int64)
+    for step, level in zip(steps, level_steps(bits), strict=True):
+        value = fixed_point(step, norm_arrays(norm), 7, level=float(level))
+        wanted += step.direction * total >= step.direction * value
+    assert np.array_equal(found.numpy(), wanted)
+    assert bits == 1 or not np.array_equal(naive.numpy(), wanted)
 
 
 def test_a_sign_module_sees_the_decided_side() -> None:
