@@ -24,10 +24,12 @@ def test_tutorial_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_page_on_torch_runs(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "torch.md").read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/torch.md", "exec"), names)  # noqa: S102 (our own page)
     said = capsys.readouterr().out
     assert "4 (Conv2d): simulated: BinaryConv2d, read from the array" in said
     assert "mode=iid, noise on (seed 0), rows=64, arrays=2, order=flat, levels=8" in said
+    assert "add (add): simulated: shortcut: the output of stem.0 is added to blocks.0.conv" in said
+    assert "blocks.1.cut (Levels): simulated: 2 bits an activation" in said

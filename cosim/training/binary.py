@@ -78,7 +78,7 @@ class ClassAffine(nn.Module):
 
     def forward(self, x: Float[Tensor, "image column"]) -> Float[Tensor, "image column"]:
         """Logits, same shape as the input."""
-        return x * self.scale + self.offset
+        return x.float() * self.scale + self.offset
 
 
 def binary_mlp(

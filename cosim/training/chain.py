@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import fx, nn
 
 from cosim.errors import InputError
 
+NO_LINK = "it does not take the output of the module before it alone (no shortcuts)"
 _SHAPE = ("size", "shape", "dim")
 
 
@@ -37,21 +39,12 @@ def chain_of(model: nn.Module) -> tuple[Call, ...]:
     Raises:
         InputError: torch.fx cannot trace the forward.
     """
-    root = model if any(True for _ in model.children()) else nn.Sequential(model)
-    try:
-        graph = _Tracer().trace(root)
-    except Exception as error:  # A user's forward may raise anything on torch.fx's proxies.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"the forward cannot be traced: {reason}",
-            place=f"model {type(model).__name__}",
-            hint="a forward without branches on values, and autograd functions inside modules of their own",
-        ) from error
+    root, graph = traced(model)
     modules = dict(root.named_modules())
     calls: list[Call] = []
     value: fx.Node | None = None
     for node in graph.nodes:
-        if _is_shape(node):
+        if is_shape(node):
             continue
         if node.op == "placeholder":
             if value is not None:
@@ -69,9 +62,30 @@ def chain_of(model: nn.Module) -> tuple[Call, ...]:
     return tuple(calls)
 
 
-def unused_modules(model: nn.Module, calls: tuple[Call, ...]) -> tuple[str, ...]:
+def traced(model: nn.Module, whole: Collection[str] = ()) -> tuple[nn.Module, fx.Graph]:
+    """The forward as torch.fx sees it, and the module that its names are of.
+
+    Args:
+        whole: Paths of modules that count as one step, whatever is in them.
+
+    Raises:
+        InputError: torch.fx cannot trace the forward.
+    """
+    root = model if any(True for _ in model.children()) else nn.Sequential(model)
+    try:
+        return root, _Tracer(whole).trace(root)
+    except Exception as error:  # A user's forward may raise anything on torch.fx's proxies.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the forward cannot be traced: {reason}",
+            place=f"model {type(model).__name__}",
+            hint="a forward without branches on values, and autograd functions inside modules of their own",
+        ) from error
+
+
+def unused_modules(model: nn.Module, called: Iterable[str]) -> tuple[str, ...]:
     """Paths of the modules without children that no call uses."""
-    used = {call.name for call in calls}
+    used = set(called)
     inner = any(True for _ in model.children())
     leaves = [name for name, module in model.named_modules() if name and not any(True for _ in module.children())]
     return tuple(name for name in leaves if inner and name not in used and not _inside(name, used))
@@ -82,16 +96,20 @@ def _inside(name: str, used: set[str]) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Enters modules that have children, unless they are torch's own or hold parameters themselves."""
+    """Enters modules that have children, unless they are torch's own, hold parameters themselves or are `whole`."""
+
+    def __init__(self, whole: Collection[str]) -> None:
+        super().__init__()
+        self._whole = whole
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module counts as one step."""
-        if super().is_leaf_module(m, module_qualified_name):
+        if super().is_leaf_module(m, module_qualified_name) or module_qualified_name in self._whole:
             return True
         return not any(True for _ in m.children()) or any(True for _ in m.parameters(recurse=False))
 
 
-def _is_shape(node: fx.Node) -> bool:
+def is_shape(node: fx.Node) -> bool:
     """Whether a node only asks for sizes."""
     if node.op == "call_method":
         return node.target in _SHAPE
@@ -102,27 +120,27 @@ def _is_shape(node: fx.Node) -> bool:
         node.op == "call_function"
         and node.target is operator.getitem
         and isinstance(first, fx.Node)
-        and _is_shape(first)
+        and is_shape(first)
     )
 
 
 def _call(node: fx.Node, modules: dict[str, nn.Module], value: fx.Node | None) -> Call:
-    inputs = [each for each in node.all_input_nodes if not _is_shape(each)]
+    inputs = [each for each in node.all_input_nodes if not is_shape(each)]
     module = modules.get(str(node.target)) if node.op == "call_module" else None
     name = str(node.target) if module is not None else node.name
     function = "" if module is not None else str(getattr(node.target, "__name__", node.target))
     if node.op == "get_attr":
         return Call(str(node.target), None, "a parameter or buffer used directly in a forward")
     if len(inputs) != 1 or inputs[0] is not value:
-        return Call(name, module, "it does not take the output of the module before it alone (no shortcuts)", function)
+        return Call(name, module, NO_LINK, function)
     if module is None:
-        module = _module_of(node, function)
+        module = module_of(node, function)
         if module is None:
             return Call(name, None, f"the function {function} in a forward has no simulation", function)
     return Call(name, module, "", function)
 
 
-def _module_of(node: fx.Node, function: str) -> nn.Module | None:
+def module_of(node: fx.Node, function: str) -> nn.Module | None:
     """The module that does what a function call does, for those that are known."""
     extra: list[Any] = [each for each in node.args[1:] if not isinstance(each, fx.Node)]
     sizes = len(node.args) - 1 == 2 and node.args[2] == -1

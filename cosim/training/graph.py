@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cosim.errors import InputError
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
+from cosim.training.kept import KeptLayer
 from cosim.training.levels import Levels
 from cosim.training.pixel_sign import PixelSign
 from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear, input_scales
@@ -95,7 +96,7 @@ class GraphLayer(nn.Module):
         dense = isinstance(self.weights, BinaryLinear | RealLinear)
         sums = self.weights(x.flatten(1) if dense else x)
         if before is not None:
-            sums = sums * self._scales(before)
+            sums = sums.float() * self._scales(before)
         if self.pool is not None and self.pool_of == "sums":
             sums = self.pool(sums)
         if self.affine is not None:
@@ -108,6 +109,11 @@ class GraphLayer(nn.Module):
         elif self.hard_tanh:
             outputs = nn.functional.hardtanh(outputs)
         return self.pool(outputs) if self.pool is not None and self.pool_of == "outputs" else outputs
+
+    def extra_repr(self) -> str:
+        """Name, and what it takes, for printing."""
+        about = f"{self.name}, input={self.input}" + (f", source={self.source}" if self.source else "")
+        return about + (f", shortcut={self.shortcut}" if self.shortcut else "") + ", hard_tanh" * self.hard_tanh
 
     def _check(self) -> None:
         if (self.norm is None) == (self.affine is None):
@@ -143,7 +149,7 @@ class Graph(nn.Module):
         pixels: Makes signs of the pixels before the first layer; None where that takes the pixels themselves.
     """
 
-    def __init__(self, layers: Sequence[GraphLayer], pixels: PixelSign | None = None) -> None:
+    def __init__(self, layers: Sequence[GraphLayer | KeptLayer], pixels: PixelSign | None = None) -> None:
         """Keep the layers.
 
         Raises:
@@ -162,16 +168,16 @@ class Graph(nn.Module):
             self._check_scaled(layer, before)
             before.append(layer.name)
 
-    def _check_scaled(self, layer: GraphLayer, before: Sequence[str]) -> None:
+    def _check_scaled(self, layer: GraphLayer | KeptLayer, before: Sequence[str]) -> None:
         real = {each.name: each.gives_reals for each in self.graph_layers}
         source = layer.source or (before[-1] if before else "")
         if layer.scale_inputs and not (source and real[source]):
             raise InputError("scale_inputs needs a layer before it with a real output", place=f"layer {layer.name}")
 
     @property
-    def graph_layers(self) -> list[GraphLayer]:
+    def graph_layers(self) -> list[GraphLayer | KeptLayer]:
         """The layers."""
-        return [cast(GraphLayer, layer) for layer in self.layers.values()]
+        return [cast("GraphLayer | KeptLayer", layer) for layer in self.layers.values()]
 
     def outputs(self, x: Float[Tensor, "image ..."]) -> list[Tensor]:
         """What every layer gives; the last gives logits."""
@@ -200,7 +206,7 @@ def activation(bits: int) -> Sign | Levels:
     return Sign() if bits == 1 else Levels(bits)
 
 
-def _taken(layer: GraphLayer, values: Tensor, *, cut: bool) -> Tensor:
+def _taken(layer: GraphLayer | KeptLayer, values: Tensor, *, cut: bool) -> Tensor:
     """An earlier layer's output as a layer takes it; a real one is cut into levels."""
     if layer.input == "real":
         return values

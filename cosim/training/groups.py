@@ -12,6 +12,7 @@ from cosim.errors import InputError
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.graph import Graph, GraphLayer
+from cosim.training.kept import KeptLayer
 from cosim.training.levels import Levels
 from cosim.training.pixel_sign import PixelSign
 from cosim.training.real import AffineNorm1d, AffineNorm2d, GlobalAverage, RealConv2d, RealLinear
@@ -98,7 +99,10 @@ def gives_reals(norm: nn.Module | None) -> bool:
     return isinstance(norm, AffineNorm1d | AffineNorm2d)
 
 
-def _of_graph(layer: GraphLayer) -> Group:
+def _of_graph(layer: GraphLayer | KeptLayer) -> Group:
+    if isinstance(layer, KeptLayer):
+        hint = "convert(model, real=[...]) packs real weights"
+        raise InputError("it is kept in floating point, which is not packed", place=f"module {layer.name}", hint=hint)
     about = (layer.name, layer.weights, layer.norm, layer.affine, layer.pool, layer.pool_of)
     about = (*about, layer.input, layer.source, layer.shortcut, layer.hard_tanh)
     return Group(*about, layer.activation_bits, layer.output_bits, layer.scale_inputs)

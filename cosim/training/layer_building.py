@@ -16,6 +16,7 @@ from cosim.training.groups import Norm
 from cosim.training.levels import Levels
 from cosim.training.packed import pair
 from cosim.training.pixel_sign import PixelSign
+from cosim.training.planes import Taken
 from cosim.training.probing import binarizes_inputs, sign_at_zero
 from cosim.training.real import AffineNorm1d, AffineNorm2d, RealConv2d, RealLinear, scale_and_offset
 from cosim.training.twins import (
@@ -26,12 +27,18 @@ from cosim.training.twins import (
     affine_norm_of,
     average_of,
     binary_of,
+    check_finite,
+    check_norm,
     merged_of,
     real_of,
     scale_of,
 )
 
-_NEEDS_SIGNS = "its input is not +1 and -1: a sign must stand before it"
+AVERAGED_SUMS = (
+    "an average of sums that are read inside torch may stand after their batch norm or sign, not before "
+    "(convert it without the surrogate and export it: cosim.evaluate reads the packed network)"
+)
+NEEDS_SIGNS = "its input is not +1 and -1: a sign must stand before it"
 
 
 @dataclass(slots=True)
@@ -49,10 +56,13 @@ class Builder:
         seen: Weighted modules that have been called.
         pooled: Whether the layer has its pooling.
         flattened: Channels of the map that was flattened last, None where that is not known or there was none.
-        reads: Layers that are read from arrays, with `flattened` as it was at each.
-        norms: Batch norms of their sums.
+        bits: Of the signs, more where they are levels.
+        simulated: Whether partial sums are to be read inside torch.
+        reads: What the layers that are read from arrays take.
+        places: The module that each of them was.
+        norms: Batch norms of their sums, with the bits of what their values are cut into.
         reading: Whether the pending weights are of such a layer.
-        exact_only: Modules that a model whose partial sums are read cannot have, and why, by their place.
+        cut: The last of `norms`.
         bent: Why the numbers after the last batch norm are not those of a packed network, where only signs may follow.
     """
 
@@ -66,10 +76,13 @@ class Builder:
     seen: set[int] = field(default_factory=set[int])
     pooled: bool = False
     flattened: int | None = None
-    reads: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
-    norms: list[str] = field(default_factory=list[str])
+    bits: int = 1
+    simulated: bool = False
+    reads: dict[str, Taken] = field(default_factory=dict[str, Taken])
+    places: dict[str, str] = field(default_factory=dict[str, str])
+    norms: dict[str, int] = field(default_factory=dict[str, int])
     reading: bool = False
-    exact_only: dict[str, str] = field(default_factory=dict[str, str])
+    cut: str = ""
     bent: str = ""
 
     def keep(self, name: str, module: nn.Module) -> str:
@@ -165,9 +178,7 @@ class Builder:
         if id(module) in self.seen:
             raise InputError("it is called twice; a layer has weights of its own")
         self.seen.add(id(module))
-        for what, values in module.named_parameters():
-            if not bool(torch.isfinite(values).all()):
-                raise InputError(f"its {what} has values that are not finite")
+        check_finite(module)
 
     def _take_reals(self) -> None:
         """Make the last batch norm one whose numbers are those of a packed network."""
@@ -183,9 +194,11 @@ class Builder:
         """Put a layer's weights, and wait for its batch norm."""
         put = self._put(name, twin)
         self.reading = self.values == "signs" and isinstance(twin, BinaryLinear | BinaryConv2d)
+        bits = self.bits if self.values == "signs" else 1
+        if isinstance(twin, BinaryConv2d | RealConv2d):
+            self._take_bits(module, twin, bits)
         if self.reading:
-            self.reads[put] = self.flattened
-            self._check_bits(name, twin)
+            self.reads[put], self.places[put] = Taken(bits, channels=self.flattened), name
         self.flattened = None
         bias = getattr(module, "bias", None)
         columns = len(module.weight)
@@ -199,16 +212,17 @@ class Builder:
         )
         self.values, self.channels, self.flat = "sums", columns, not conv
 
-    def _check_bits(self, name: str, twin: nn.Module) -> None:
-        bits = twin.bits if isinstance(twin, BinaryLinear | BinaryConv2d) else 1
-        if bits > 1:
-            self.exact_only[f"{name} ({type(twin).__name__})"] = f"weights of {bits} bits are not read inside torch"
+    def _take_bits(self, module: Weighted, twin: BinaryConv2d | RealConv2d, bits: int) -> None:
+        """Tell a convolution the bits of its inputs, on which its padding depends."""
+        if isinstance(module, BinaryConv2d | RealConv2d) and module.input_bits != bits and self.values == "signs":
+            raise InputError(f"its input_bits is {module.input_bits}, but {bits} come")
+        twin.input_bits = bits
 
     def _add_weights(self, name: str, module: Weighted) -> str:
         self._check_weights(module)
         own_signs = self._signs_of_its_own(name, module)
         if self.values not in ("pixels", "signs"):
-            raise InputError(_NEEDS_SIGNS)
+            raise InputError(NEEDS_SIGNS)
         weight = module.weight.detach()
         self._check_inputs(module, weight)
         said, scale = scale_of(module)
@@ -244,15 +258,7 @@ class Builder:
         pending = self.pending
         if pending is None or self.norm is not None or self.values != "sums":
             raise InputError("a batch norm must follow a convolution or dense layer (with its pooling), and once")
-        if isinstance(module, nn.BatchNorm2d) != pending.conv:
-            raise InputError("a batch norm is BatchNorm2d after a convolution and BatchNorm1d after a dense layer")
-        if module.num_features != pending.columns:
-            raise InputError(f"it takes {module.num_features} columns, {pending.columns} come")
-        if module.running_mean is None or module.running_var is None:
-            raise InputError("it has no running statistics")
-        for what, values in module.state_dict().items():
-            if not bool(torch.isfinite(values).all()):
-                raise InputError(f"its {what} has values that are not finite")
+        check_norm(module, pending)
         merged = merged_of(module, pending)
         merged = affine_norm_of(merged) if pending.real else merged
         self._put_norm(name, merged)
@@ -297,9 +303,8 @@ class Builder:
             raise InputError(f"its padding has no bias, but the outputs of {pending.name} do")
         if self.values == "reals":
             self._take_reals()
-        if self.values == "sums" and self.reading:
-            why = "an average of sums that are read inside torch may stand after their batch norm or sign, not before"
-            self.exact_only[f"{name} ({type(module).__name__})"] = why
+        if self.values == "sums" and self.reading and self.simulated:
+            raise InputError(AVERAGED_SUMS)
         said = {"sums": "of the sums", "signs": "of the signs"}.get(self.values, "of the layer's real outputs")
         self._put(name, twin)
         self.pooled = True
@@ -324,7 +329,7 @@ class Builder:
         if (module.start_dim, module.end_dim) != (1, -1):
             raise InputError("only a flattening of everything but the images, start_dim 1 and end_dim -1")
         if self.values not in ("pixels", "signs", "reals", "float"):
-            raise InputError(_NEEDS_SIGNS)
+            raise InputError(NEEDS_SIGNS)
         self._put(name, nn.Flatten())
         self.flattened = self.flattened if self.flat else self.channels
         self.channels, self.flat = (self.channels if self.flat else None), True
@@ -350,7 +355,9 @@ class Builder:
             raise InputError(self.bent)
         self._put_sign(name)
         self.modules[next(reversed(self.modules))] = copy.deepcopy(module)
-        self.exact_only[f"{name} (Levels)"] = f"activations of {module.bits} bits are not read inside torch"
+        self.bits = module.bits
+        if self.cut in self.norms:
+            self.norms[self.cut] = module.bits
         return f"{module.bits} bits an activation"
 
     def _ensure_norm(self) -> None:
@@ -366,13 +373,14 @@ class Builder:
 
     def _put_norm(self, name: str, norm: Norm) -> None:
         put = self._put(name, norm)
+        self.cut = put if self.reading else ""
         if self.reading:
-            self.norms.append(put)
+            self.norms[put] = 1
 
     def _put_sign(self, name: str) -> None:
         self._ensure_norm()
         self._put(name, Sign())
-        self.pending, self.norm, self.values, self.bent = None, None, "signs", ""
+        self.pending, self.norm, self.values, self.bent, self.bits = None, None, "signs", "", 1
 
     def _put(self, name: str, module: nn.Module) -> str:
         """Add a module; the name that it has got."""

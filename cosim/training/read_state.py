@@ -6,7 +6,7 @@ is a sub-array without active rows, which gives 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -116,6 +116,29 @@ def check_state(state: Mapping[str, Tensor], rows: int) -> None:
         wrong.append("pair")
     if wrong or not inside or state["line_v"].shape[1] != 3 or state["reference_v"].shape[1] != references:
         raise InputError(f"the state's tables do not fit each other: {', '.join(wrong) or 'start, table or line_v'}")
+
+
+def check_frozen(state: Mapping[str, Tensor], expected: tuple[int, int], modes: Sequence[str]) -> None:
+    """Refuse frozen offsets and a mode of a state that do not fit a layer and each other.
+
+    Args:
+        state: Its tables, `frozen` and `mode_number`.
+        expected: The layer's sub-arrays and columns.
+        modes: The modes in the order of their numbers.
+
+    Raises:
+        InputError: Saying what was expected.
+    """
+    frozen, mode, references = state["frozen"], state["mode_number"], state["centroid"].shape[-1] - 1
+    if frozen.numel() and tuple(frozen.shape[:2]) != expected:
+        raise InputError(f"frozen offsets of shape {tuple(frozen.shape)}, not {expected} first")
+    if frozen.numel() and frozen.shape[2:] not in ((1,), (references,)):
+        got = f"got {tuple(frozen.shape)}"
+        raise InputError(f"frozen offsets must be one a column, or one for each of {references} references, {got}")
+    if mode.ndim or not 0 <= int(mode) < len(modes):
+        raise InputError(f"the state's mode must be one number from 0 to {len(modes) - 1}")
+    if modes[int(mode)] == "frozen_offsets" and not frozen.numel():
+        raise InputError("the state's mode is frozen_offsets, but it has no offsets")
 
 
 def _indices(state: Mapping[str, Tensor], entries: int, tables: int) -> list[tuple[Tensor, int]]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float, Float32, Int32, Int64
 from torch import Tensor, nn
 
 from cosim.errors import InputError
@@ -18,13 +18,27 @@ from cosim.network.mapping import Mapping as RowMapping
 from cosim.network.window import Window
 from cosim.surrogate.model import Surrogate
 from cosim.training.frozen_offsets import Quantiles, codes_of, quantiles_of, thresholds_v, voltages_v
+from cosim.training.lookups import StraightThrough, alias_centroids
+from cosim.training.packed_reads import (
+    KernelTables,
+    image_keys,
+    kernel_tables,
+    lay_out_planes,
+    packed_histogram,
+    packed_sums,
+)
+from cosim.training.planes import Taken, added_up, patches, weight_planes
 from cosim.training.read_noise import ReadNoise, offset_generator
-from cosim.training.read_state import TABLES, check_state, empty_state
+from cosim.training.read_state import TABLES, check_frozen, check_state, empty_state
 
 ReadMode = Literal["ideal", "nominal", "iid", "frozen_offsets"]
 READ_MODES: tuple[ReadMode, ...] = get_args(ReadMode)
 
 _CHUNK = 2**23  # Inputs of positions that are laid out at once, at most: 32 MiB.
+_EXACT = 2**24  # float32 holds every integer up to it.
+with_kernels = True
+"""Whether reads on a CPU are the packed network's kernels'; else torch's own operations read there too."""
+
 _NOISY = ("iid", "frozen_offsets")
 
 
@@ -36,8 +50,10 @@ class Reader(nn.Module):
 
     Args:
         surrogate: Its number of rows is the sub-arrays'.
-        columns: Of the layer.
+        columns: Of the layer; each takes as many columns of the arrays as its weights have bits.
         window: A window of the layer: its channels and its kernel count, the map's size does not.
+        taken: What the layer takes.
+        weight_bits: Of a weight.
         order: How inputs lie in rows, see `cosim.network.mapping.map_window`.
         layer: The layer's number among those that read, for its random numbers.
         mode: How partial sums are read.
@@ -47,7 +63,16 @@ class Reader(nn.Module):
     """
 
     def __init__(
-        self, surrogate: Surrogate, columns: int, window: Window, *, order: Order, layer: int, mode: str
+        self,
+        surrogate: Surrogate,
+        columns: int,
+        window: Window,
+        *,
+        taken: Taken,
+        weight_bits: int,
+        order: Order,
+        layer: int,
+        mode: str,
     ) -> None:
         super().__init__()
         if order not in ORDERS:
@@ -55,17 +80,22 @@ class Reader(nn.Module):
         self.surrogate = surrogate
         self.rows = surrogate.rows
         self.order: Order = order
-        self.columns = columns
+        self.columns = columns * weight_bits
+        self.taken, self.weight_bits = taken, weight_bits
         self.edges = _edges(map_window(window, self.rows, order))
-        if self.arrays > ARRAYS_MAX:
-            raise InputError(f"{self.arrays} sub-arrays are more than {ARRAYS_MAX}")
+        largest = taken.top << (weight_bits - 1)
+        if self.arrays * largest > ARRAYS_MAX:
+            factors = "" if largest == 1 else f" with weights and activations up to {largest}"
+            raise InputError(f"{self.arrays} sub-arrays{factors} are more than {ARRAYS_MAX // largest}")
         self.noise = ReadNoise(0, layer)
         self.histogram: Int64[Tensor, " entry"] | None = None
+        self.most = 0  # Rows of a sub-array that can be on, as far as positions have been seen.
         for name, tensor in empty_state().items():
             self.register_buffer(name, tensor)
         self.register_buffer("frozen", torch.zeros(0, 0, 0))
         self.register_buffer("mode_number", torch.tensor(0, dtype=torch.uint8))
         self._quantiles: Quantiles | None = None
+        self._tables: KernelTables | None = None
         self.set_mode(mode)
 
     @property
@@ -94,14 +124,12 @@ class Reader(nn.Module):
 
     def check_mode(self, mode: str) -> None:
         """Refuse a mode that cannot be chosen; errors as of `set_mode`."""
-        if mode not in READ_MODES:
-            raise InputError(f"mode must be one of {', '.join(READ_MODES)}, got {mode!r}")
-        if mode == "frozen_offsets" and not self.get_buffer("frozen").numel():
-            raise InputError("mode frozen_offsets needs a die's comparators", hint="sample_die(model, seed)")
+        if mode != "frozen_offsets" or not self.get_buffer("frozen").numel():
+            check_fresh_mode(mode)
 
     def begin_recording(self) -> None:
         """Count partial sums from now on, in place of reading them, until `histogram` is None again."""
-        device = self.get_buffer("start").device
+        device, self.most = self.get_buffer("start").device, 0
         self.histogram = torch.zeros((self.rows + 1) ** 2, dtype=torch.int64, device=device)
 
     def set_tables(self, state: Mapping[str, Tensor]) -> None:
@@ -111,7 +139,7 @@ class Reader(nn.Module):
         for name in TABLES:
             self._buffers[name] = state[name].to(device)
         self._buffers["frozen"] = torch.zeros(0, 0, 0, device=device)
-        self._quantiles = None
+        self._quantiles = self._tables = None
         if self.mode == "frozen_offsets":
             self.set_mode("iid")
 
@@ -131,38 +159,36 @@ class Reader(nn.Module):
     @torch.no_grad()
     def read(
         self,
-        gather: Callable[[slice], Float32[Tensor, "input image_position"]],
-        weight: Float32[Tensor, "column input"],
+        x: Float[Tensor, "image channel height width"],
+        weight: Float[Tensor, "column input"],
         window: Window,
-        images: int,
-    ) -> Float32[Tensor, "image column position"]:
+    ) -> Float[Tensor, "image column position"]:
         """Sums over all sub-arrays of what is read, in MAC units.
 
+        Float32 where that is exact, which float64 always is. On a CPU the packed network's kernels read, but frozen
+        offsets are for torch's own operations everywhere.
+
         Args:
-            gather: The inputs of every position of some images, +1, -1 or 0 for a row that is off; numbered as in
-                `Window`, image by image.
-            weight: Signs, with inputs numbered likewise.
+            x: The inputs as a map: levels.
+            weight: Signs or odd integers, with inputs numbered as in `Window`.
             window: Where the inputs lie.
 
         Raises:
             InputError: Not calibrated, or not for the rows that are on here.
         """
-        recording, mode = self.histogram is not None, self.mode
+        recording = self.histogram is not None
         if not recording:
             self._check_calibrated()
-        start, n_active = self._on(window, weight.device, recording)
-        if mode == "frozen_offsets" and self._quantiles is None:
-            self._quantiles = quantiles_of(self.get_buffer("line_v"), self.get_buffer("offset_v"))
-        size = max(1, _CHUNK // (window.positions * max(weight.shape)))
-        sums = [
-            self._read_block(gather(slice(first, first + size)), weight, start, n_active, mode)
-            for first in range(0, images, size)
-        ]
-        whole = torch.cat(sums, dim=1).float() / 2.0 ** int(self.get_buffer("fraction_bits").sum())
-        return whole.transpose(0, 1).contiguous()
+        n_active = self._on(window, recording)
+        x, planes = x.float(), weight_planes(weight, self.weight_bits)
+        if x.device.type == "cpu" and with_kernels and (recording or self.mode != "frozen_offsets"):
+            total = self._read_packed(x, planes, window)
+        else:
+            total = self._read_torch(x, planes, window, torch.from_numpy(n_active).to(x))
+        return self._macs(total).transpose(0, 1).contiguous()
 
     def result(
-        self, read: Float32[Tensor, "*sums"], exact: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor
+        self, read: Float[Tensor, "*sums"], exact: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor
     ) -> Tensor:
         """The values that were read with the gradient of the exact sums, computed only where one is wanted.
 
@@ -172,7 +198,7 @@ class Reader(nn.Module):
             return exact(x)
         if not torch.is_grad_enabled() or not (x.requires_grad or weight.requires_grad):
             return read
-        return cast(Tensor, _StraightThrough.apply(exact(x), read))
+        return cast(Tensor, StraightThrough.apply(exact(x), read))
 
     def extra_repr(self) -> str:
         """Mode and levels, for printing: whether noise is on."""
@@ -182,29 +208,85 @@ class Reader(nn.Module):
         frozen = ", offsets sampled" if self.get_buffer("frozen").numel() else ""
         return f"{about}, {levels}{frozen}"
 
-    def _read_block(
+    def _read_packed(
+        self, x: Float32[Tensor, "image channel height width"], planes: Tensor, window: Window
+    ) -> Int32[Tensor, "column image position"]:
+        """The sums in fixed point by the packed network's kernels."""
+        layout = lay_out_planes(planes, window, self.rows, self.order, on_off=self.taken.on_off)
+        if self.histogram is not None:
+            self.histogram += packed_histogram(x, self.taken, layout)
+            return torch.zeros(len(planes) // self.weight_bits, len(x), window.positions, dtype=torch.int32)
+        if self._tables is None:
+            self._tables = kernel_tables(*(self.get_buffer(name) for name in ("start", "nominal", "share", "pair")))
+        keys = None if self.mode == "nominal" else image_keys(self.noise.on(x.device), len(x))
+        return packed_sums(x, self.taken, layout, self.weight_bits, self._tables, keys)
+
+    def _read_torch(
+        self,
+        x: Float32[Tensor, "image channel height width"],
+        planes: Float32[Tensor, "bit_column input"],
+        window: Window,
+        on: Float32[Tensor, "array position"],
+    ) -> Int32[Tensor, "column image position"]:
+        """The sums in fixed point by torch's own operations."""
+        mode, starts = self.mode, self._starts(x.device)
+        if mode == "frozen_offsets" and self._quantiles is None:
+            self._quantiles = quantiles_of(self.get_buffer("line_v"), self.get_buffer("offset_v"))
+        size = max(1, _CHUNK // (window.positions * max(planes.shape)))
+        sums = [
+            self._read_images(patches(part, window, self.taken.top), planes, on, starts, mode) for part in x.split(size)
+        ]
+        return torch.cat(sums, dim=1)
+
+    def _read_images(
         self,
         inputs: Float32[Tensor, "input image_position"],
-        weight: Float32[Tensor, "column input"],
-        start: Float32[Tensor, "array position"],
-        n_active: Float32[Tensor, "array position"],
+        weight: Float32[Tensor, "bit_column input"],
+        on: Float32[Tensor, "array position"],
+        starts: Float32[Tensor, " n_active"],
         mode: str,
     ) -> Int32[Tensor, "column image position"]:
-        """The sums of a block of images, in fixed point."""
-        shape = (len(weight), inputs.shape[1] // start.shape[1], start.shape[1])
+        """The sums of a block of images, in fixed point: every bit of the inputs with every bit of the weights."""
+        total: Tensor | None = None
+        for bit, plane in enumerate(self.taken.planes(inputs)):
+            # One set of levels a layer. Sets for each pair of bits would be chosen here, by `bit` and the weight's.
+            read = added_up(self._read_plane(plane, weight, on, starts, mode), self.weight_bits)
+            total = read if total is None else total.add_(read, alpha=2**bit)
+        assert total is not None
+        return total
+
+    def _read_plane(
+        self,
+        inputs: Float32[Tensor, "input image_position"],
+        weight: Float32[Tensor, "bit_column input"],
+        on: Float32[Tensor, "array position"],
+        starts: Float32[Tensor, " n_active"],
+        mode: str,
+    ) -> Int32[Tensor, "bit_column image position"]:
+        """The sums of single bits over all sub-arrays, in fixed point."""
+        shape = (len(weight), inputs.shape[1] // on.shape[1], on.shape[1])
         total = torch.zeros(shape, dtype=torch.int32, device=inputs.device)
         for array in range(self.arrays):
             rows = slice(self.edges[array], self.edges[array + 1])
+            here = inputs[rows].sum(0).view(shape[1:]) if self.taken.on_off else on[array]
+            start = starts[here.long()]
             product = (weight[:, rows] @ inputs[rows]).view(shape)
             # Of the rows that are on, those of product -1: (on - sum) / 2.
-            entry = torch.add(start[array] + n_active[array] / 2, product, alpha=-0.5).long()
+            entry = torch.add(start + here / 2, product, alpha=-0.5).long()
             if self.histogram is not None:
                 self.histogram += torch.bincount(entry.flatten(), minlength=len(self.histogram))
             elif mode == "frozen_offsets":
-                total += self._frozen(entry, start[array].long(), array)
+                total += self._frozen(entry, start.long(), array)
             else:
                 total += self._looked_up(entry, mode)
         return total
+
+    def _macs(self, total: Int32[Tensor, "column image position"]) -> Float[Tensor, "column image position"]:
+        """Sums in fixed point as numbers."""
+        one = 2.0 ** int(self.get_buffer("fraction_bits").sum())
+        bound = (self.taken.top * (2**self.weight_bits - 1) * self.arrays) << 15
+        wide = bound > _EXACT and bool(total.numel()) and int(total.abs().max()) > _EXACT
+        return (total.double() if wide else total.float()) / one
 
     def _looked_up(self, entry: Int64[Tensor, "*read"], mode: str) -> Int32[Tensor, "*read"]:
         """Centroids of nominal codes, or of codes drawn from their probabilities; in fixed point."""
@@ -214,8 +296,8 @@ class Reader(nn.Module):
         return alias_centroids(self.get_buffer("share"), self.get_buffer("pair"), entry, drawn)
 
     def _frozen(
-        self, entry: Int64[Tensor, "column image position"], start: Int64[Tensor, " position"], array: int
-    ) -> Int32[Tensor, "column image position"]:
+        self, entry: Int64[Tensor, "bit_column image position"], start: Int64[Tensor, "*image position"], array: int
+    ) -> Int32[Tensor, "bit_column image position"]:
         """Centroids of codes of the frozen comparators, in fixed point."""
         quantiles = self._quantiles
         assert quantiles is not None
@@ -228,26 +310,29 @@ class Reader(nn.Module):
         table, centroid = self.get_buffer("table"), self.get_buffer("centroid")
         limits_v = thresholds_v(quantiles, self.get_buffer("reference_v"), table, self.get_buffer("frozen")[array])
         line = entry if quantiles.by_entry else table[start]
+        line = line.expand(entry.shape) if line.ndim == 2 else line
         code = codes_of(voltage_v, limits_v, line, int(self.get_buffer("direction")))
         code += table[start] * centroid.shape[1]
         return centroid.flatten().index_select(0, code.flatten()).view(code.shape)
 
-    def _on(
-        self, window: Window, device: torch.device, recording: bool
-    ) -> tuple[Float32[Tensor, "array position"], Float32[Tensor, "array position"]]:
-        """The first entry and the number of active rows of each sub-array at each position."""
-        mapping = _mapped(window, self.rows, self.order)
-        n_active = mapping.n_active[mapping.kind].T
-        first = np.arange(self.rows + 1) * (self.rows + 1) if recording else self.get_buffer("start").cpu().numpy()
-        start = first[n_active]
-        if start.min() < 0:
-            missing = sorted({int(n) for n in n_active[start < 0]})
+    def _on(self, window: Window, recording: bool) -> Float32[np.ndarray, "array position"]:
+        """The number of rows that are on, or can be, of each sub-array at each position."""
+        mapping = _mapped(window, self.rows, self.order, self.taken.on_off)
+        self.most = max(self.most, mapping.kinds[-1])
+        start = self.get_buffer("start")
+        missing = [] if recording else [n for n, first in enumerate(start.tolist()) if first < 0 and n in mapping.kinds]
+        if missing:
             raise InputError(
                 f"levels are missing for {', '.join(map(str, missing))} active rows",
                 hint="calibrate with images of this size",
             )
-        both = [torch.from_numpy(each.astype(np.float32)).to(device) for each in (start, n_active)]
-        return both[0], both[1]
+        return mapping.n_active[mapping.kind].T.astype(np.float32)
+
+    def _starts(self, device: torch.device) -> Float32[Tensor, " n_active"]:
+        """The first entry of each number of active rows; -1 where there are no levels."""
+        if self.histogram is not None:
+            return torch.arange(self.rows + 1, dtype=torch.float32, device=device) * (self.rows + 1)
+        return self.get_buffer("start").to(device, torch.float32)
 
     def _check_calibrated(self) -> None:
         if not self.calibrated:
@@ -264,24 +349,13 @@ class Reader(nn.Module):
             place = f"state of {prefix.removesuffix('.reader.')}"
             try:
                 check_state(given, self.rows)
-                self._check_rest(given["frozen"], given["mode_number"], given["centroid"].shape[-1] - 1)
+                check_frozen(given, (self.arrays, self.columns), READ_MODES)
             except InputError as error:
                 raise InputError(error.message, place=place, hint=error.hint) from error
             for name, tensor in given.items():
                 self._buffers[name] = torch.empty_like(tensor, device=self.get_buffer(name).device)
-            self._quantiles = None
+            self._quantiles = self._tables = None
         super()._load_from_state_dict(state_dict, prefix, *args, **keywords)
-
-    def _check_rest(self, frozen: Tensor, mode: Tensor, references: int) -> None:
-        if frozen.numel() and frozen.shape[:2] != (self.arrays, self.columns):
-            raise InputError(f"frozen offsets of shape {tuple(frozen.shape)}, not {self.arrays, self.columns} first")
-        if frozen.numel() and frozen.shape[2:] not in ((1,), (references,)):
-            got = f"got {tuple(frozen.shape)}"
-            raise InputError(f"frozen offsets must be one a column, or one for each of {references} references, {got}")
-        if mode.ndim or not 0 <= int(mode) < len(READ_MODES):
-            raise InputError(f"the state's mode must be one number from 0 to {len(READ_MODES) - 1}")
-        if READ_MODES[int(mode)] == "frozen_offsets" and not frozen.numel():
-            raise InputError("the state's mode is frozen_offsets, but it has no offsets")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Reader:
         """Move to another device, but never round voltages to a shorter type: `half()` leaves them as they are."""
@@ -291,39 +365,25 @@ class Reader(nn.Module):
             after = self._buffers[name]
             if tensor is not None and after is not None and after.dtype != tensor.dtype:
                 self._buffers[name] = tensor.to(after.device)
-        self._quantiles = None
+        self._quantiles = self._tables = None
         return self
 
 
-def alias_centroids(
-    share: Float32[Tensor, "entry slot"],
-    pair: Int32[Tensor, "entry slot two"],
-    entry: Int64[Tensor, "*read"],
-    drawn: Float32[Tensor, "*read"],
-) -> Int32[Tensor, "*read"]:
-    """Centroids drawn from alias tables by uniform numbers, of which the whole part of slots is the slot."""
-    slots = share.shape[1]
-    drawn = drawn.flatten() * slots
-    slot = drawn.long()
-    at = torch.add(slot, entry.flatten(), alpha=slots)
-    own = drawn.sub_(slot) < share.flatten().index_select(0, at)
-    return pair.flatten().index_select(0, at.mul_(2).add_(own)).view(entry.shape)
+def check_fresh_mode(mode: str) -> None:
+    """Refuse a mode that a layer without a calibration cannot be in.
 
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, exact: Tensor, read: Tensor) -> Tensor:
-        ctx.dtype = exact.dtype
-        return read.view_as(read)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        return grad_outputs[0].to(ctx.dtype), None
+    Raises:
+        InputError: There is no such mode, or it needs the comparators of a die.
+    """
+    if mode not in READ_MODES:
+        raise InputError(f"mode must be one of {', '.join(READ_MODES)}, got {mode!r}")
+    if mode == "frozen_offsets":
+        raise InputError("mode frozen_offsets needs a die's comparators", hint="sample_die(model, seed)")
 
 
 @lru_cache(maxsize=64)
-def _mapped(window: Window, rows: int, order: Order) -> RowMapping:
-    return map_window(window, rows, order)
+def _mapped(window: Window, rows: int, order: Order, on_off: bool) -> RowMapping:
+    return map_window(window, rows, order, on_off=on_off)
 
 
 def _edges(mapping: RowMapping) -> tuple[int, ...]:

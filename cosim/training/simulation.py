@@ -1,9 +1,8 @@
-"""A whole model of simulated layers: put together, calibrated, switched between modes, given a die."""
+"""A whole model of simulated layers: calibrated, switched between modes, given a die."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,55 +12,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cosim.errors import InputError
-from cosim.network.mapping import Order
 from cosim.network.sensing import calibrate_histograms, readouts_of, sensing_of
 from cosim.surrogate.calibration import Calibration, ReadKey, by_pair
 from cosim.surrogate.codes import Mlsa, check_mlsa
 from cosim.surrogate.model import Sensing, Surrogate
-from cosim.training.binary import BinaryLinear
-from cosim.training.convolutional import BinaryConv2d
-from cosim.training.groups import gives_reals
+from cosim.training.graph import GraphLayer
 from cosim.training.read_noise import ReadNoise
 from cosim.training.read_state import read_state
 from cosim.training.reader import Reader, ReadMode
 from cosim.training.simulated import Simulated, SimulatedConv2d, SimulatedLinear
-from cosim.training.sum_norm import sum_norm
-
-
-def simulated(
-    modules: Mapping[str, nn.Module],
-    reads: Mapping[str, int | None],
-    norms: Collection[str],
-    surrogate: Surrogate,
-    *,
-    mode: str = "iid",
-    order: Order = "flat",
-) -> nn.Sequential:
-    """Modules of a binary network with those in `reads` made simulated layers.
-
-    Args:
-        reads: Names of the layers that are read from arrays, with the channels of the map that was flattened before
-            a dense one (None where there was none).
-        norms: Names of the batch norms of their sums.
-
-    Raises:
-        InputError: No layer is read, no surrogate, or a mode or an order that there is not.
-    """
-    if not isinstance(surrogate, Surrogate):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InputError(
-            f"a surrogate is expected, got {type(surrogate).__name__}", hint="cosim.load_surrogate(path), or fit(store)"
-        )
-    if not reads:
-        raise InputError("no layer of this model reads from an array", hint="convert it without a surrogate")
-    made: OrderedDict[str, nn.Module] = OrderedDict()
-    for name, module in modules.items():
-        made[name] = module
-        if name in reads:
-            made[name] = _layer(name, module, surrogate, reads[name], order, list(reads).index(name), mode)
-        elif name in norms and not gives_reals(module):  # A real output is no threshold's.
-            assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-            made[name] = sum_norm(module)
-    return nn.Sequential(made)
 
 
 def calibrate(
@@ -78,7 +37,8 @@ def calibrate(
 
     All simulated layers get their tables for the modes nominal, iid and frozen_offsets; which mode they are in stays as
     it is, but for frozen offsets: those of an earlier calibration go, and mode iid takes their place. The levels are
-    those of `cosim.calibrate` for the exported network on the same images.
+    those of `cosim.calibrate` for the exported network on the same images; a layer of several bits has one set for all
+    its pairs of bits, as with `levels_per="layer"` there.
 
     Args:
         model: A model with simulated layers.
@@ -97,11 +57,14 @@ def calibrate(
     _check_images(training_images, batch)
     histograms = _histograms(model, layers, training_images.split(batch))
     about = {"images": len(training_images)}
-    calibration = calibrate_histograms(surrogate, histograms, sensing=sensing, bits=bits, adc=adc, provenance=about)
+    on_off = [name for name, layer in layers.items() if layer.reader.taken.on_off]
+    calibration = calibrate_histograms(
+        surrogate, histograms, sensing=sensing, bits=bits, adc=adc, on_off=on_off, provenance=about
+    )
     readouts = readouts_of(surrogate, calibration, mlsa)
     for name, layer in layers.items():
-        by_n_active = by_pair(readouts[name])[None]  # Layers of several bits are not simulated.
-        layer.reader.set_tables(read_state(surrogate, calibration, mlsa, name, by_n_active))
+        of_layer = by_pair(readouts[name])[None]  # One set for all pairs of bits.
+        layer.reader.set_tables(read_state(surrogate, calibration, mlsa, name, of_layer))
     return calibration
 
 
@@ -126,8 +89,9 @@ def set_mode(module: nn.Module, mode: ReadMode) -> None:
 def seed_reads(module: nn.Module, seed: int) -> None:
     """Start the generators of the read noise anew; each layer draws numbers of its own.
 
-    Without it the seed is 0. The draws of a read depend on how many have been drawn before in its layer, so on the
-    batches before it; not on any other generator of torch's, nor on `sample_die`.
+    Without it the seed is 0. On a CPU in mode iid, an image's draws depend on how many images its layer has read
+    before; else the draws of a read depend on how many have been drawn before in its layer, so on the batches before
+    it. They depend on no other generator of torch's, nor on `sample_die`.
 
     Raises:
         InputError: No simulated layer, or no seed from 0 to 2**64 - 1.
@@ -172,21 +136,14 @@ def _check_images(images: object, batch: int) -> None:
         raise InputError(f"{len(images)} images in batches of {batch}, expected at least one of each")
 
 
-def _layer(
-    name: str, module: nn.Module, surrogate: Surrogate, channels: int | None, order: Order, number: int, mode: str
-) -> Simulated:
-    with _place(name):
-        if isinstance(module, BinaryConv2d):
-            return SimulatedConv2d(module, surrogate, order=order, layer=number, mode=mode)
-        assert isinstance(module, BinaryLinear)
-        weight = module.weight.detach().clone()
-        return SimulatedLinear(weight, surrogate, channels=channels, order=order, layer=number, mode=mode)
-
-
 def _layers(module: nn.Module) -> dict[str, Simulated]:
-    """The simulated layers by their paths; the layer's own class where the module is one itself."""
+    """The simulated layers by their paths, in a `Graph` by the names of its layers.
+
+    A layer's own class is its name where the module is one itself.
+    """
+    own = {id(each.weights): each.name for each in module.modules() if isinstance(each, GraphLayer)}
     found = {
-        name or type(each).__name__: each
+        own.get(id(each), name) or type(each).__name__: each
         for name, each in module.named_modules()
         if isinstance(each, SimulatedLinear | SimulatedConv2d)
     }
@@ -226,9 +183,10 @@ def _histogram(name: str, reader: Reader) -> dict[ReadKey, np.ndarray]:
     """How often each count occurred, by number of active rows."""
     assert reader.histogram is not None
     counts = reader.histogram.view(reader.rows + 1, reader.rows + 1).cpu().numpy()
-    found: dict[ReadKey, np.ndarray] = {
-        n: counts[n, : n + 1].copy() for n in range(1, reader.rows + 1) if counts[n].any()
-    }
+    seen = [n for n in range(1, reader.rows + 1) if counts[n].any()]
+    if seen and reader.taken.on_off:  # Other images turn on other numbers of rows.
+        seen = list(range(1, reader.most + 1))
+    found: dict[ReadKey, np.ndarray] = {n: counts[n, : n + 1].copy() for n in seen}
     if not found:
         raise InputError("the model's forward does not reach this layer", place=f"layer {name}")
     return found

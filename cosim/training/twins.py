@@ -56,6 +56,34 @@ def scale_of(module: Weighted) -> tuple[str, Float[Tensor, " column"]]:
     return "the signs of its real weights" + (f", {zeros} of them 0, which count as +1" if zeros else ""), ones
 
 
+def check_finite(module: nn.Module) -> None:
+    """Refuse parameters that are not finite.
+
+    Raises:
+        InputError: Naming the parameter.
+    """
+    for what, values in module.named_parameters():
+        if not bool(torch.isfinite(values).all()):
+            raise InputError(f"its {what} has values that are not finite")
+
+
+def check_norm(module: Norm, pending: Pending) -> None:
+    """Refuse a batch norm that does not fit the weights before it.
+
+    Raises:
+        InputError: It is for other shapes or columns, or has no finite running statistics.
+    """
+    if isinstance(module, nn.BatchNorm2d) != pending.conv:
+        raise InputError("a batch norm is BatchNorm2d after a convolution and BatchNorm1d after a dense layer")
+    if module.num_features != pending.columns:
+        raise InputError(f"it takes {module.num_features} columns, {pending.columns} come")
+    if module.running_mean is None or module.running_var is None:
+        raise InputError("it has no running statistics")
+    for what, values in module.state_dict().items():
+        if not bool(torch.isfinite(values).all()):
+            raise InputError(f"its {what} has values that are not finite")
+
+
 def binary_of(module: Weighted) -> BinaryLinear | BinaryConv2d:
     """The same layer with latent weights."""
     if isinstance(module, BinaryLinear | BinaryConv2d):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from random_modules import norm, pixels_of, random_cnn
+from scipy.stats import chi2
 from torch import Tensor, nn
 
 from cosim.network.layers import Network
@@ -22,6 +23,9 @@ from cosim.training import calibrate, convert, export
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.simulated import SimulatedConv2d, SimulatedLinear
+
+FALSE_ALARM = 1e-6
+"""Of each chi-square test; seeds are fixed, so a test that passes once goes on passing."""
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -83,9 +87,17 @@ def packed_twin(
     simulated = convert(model, surrogate)
     ours = calibrate(simulated, pixels_of(pixels, image_shape), sensing="single_ended")
     network = export(simulated, name="random", image_shape=image_shape)
-    theirs = calibrate_network(network, surrogate, pixels, sensing="single_ended")
+    theirs = packed_levels(network, surrogate, pixels)
     same_levels(ours, theirs)
     return simulated, network, pixels, readouts_of(surrogate, theirs)
+
+
+def packed_levels(network: Network, surrogate: Surrogate, pixels: np.ndarray) -> Calibration:
+    """The packed network's levels, one set a layer as in torch."""
+    several = any(len(layer.bit_pairs) > 1 for layer in network.binary_layers)
+    return calibrate_network(
+        network, surrogate, pixels, sensing="single_ended", levels_per="layer" if several else None
+    )
 
 
 def same_levels(ours: Calibration, theirs: Calibration) -> None:
@@ -96,6 +108,22 @@ def same_levels(ours: Calibration, theirs: Calibration) -> None:
         for n in a:
             for name in ("threshold_count", "reference_v", "centroid_mac", "histogram"):
                 assert np.array_equal(getattr(a[n], name), getattr(b[n], name))
+
+
+def same_distribution(ours: np.ndarray, theirs: np.ndarray, step: int = 7) -> None:
+    """A contingency test of fixed-point sums over repetitions of one image, (image, *place), at every step-th place."""
+    assert ours.shape == theirs.shape
+    statistic, freedom = 0.0, 0
+    for place in list(np.ndindex(ours.shape[1:]))[::step]:
+        both = [each[(slice(None), *place)] for each in (ours, theirs)]
+        edges = np.unique(np.quantile(np.concatenate(both), np.linspace(0, 1, 9)[1:-1]))
+        table = np.stack([np.bincount(np.searchsorted(edges, each), minlength=len(edges) + 1) for each in both])
+        table = table[:, table.sum(axis=0) >= 10]
+        expected = table.sum(axis=0) / 2
+        statistic += float(((table - expected) ** 2 / expected).sum())
+        freedom += table.shape[1] - 1
+    assert freedom > 100
+    assert statistic < chi2.isf(FALSE_ALARM, freedom)
 
 
 def layer_of(

@@ -249,7 +249,7 @@ def _nan() -> UserNet:
         (_with(body=nn.Sequential(nn.Hardtanh(0, 6))), r"module body.0 \(Hardtanh\): .*changes signs"),
         (_with(norm4=nn.Sequential(nn.BatchNorm1d(10), Binarize())), "the last layer must give real numbers"),
         (_with(fc2=BinaryLinear(torch.ones(10, 32))), r"module fc2 \(BinaryLinear\): it takes 32 inputs, 33 come"),
-        (Shortcut(), r"module add \(add\): it does not take the output of the module before it alone"),
+        (Shortcut(), r"module add \(add\): an addition is of the result of a batch norm, which nothing else takes"),
         (Branching(), "model Branching: the forward cannot be traced"),
         (nn.Sequential(nn.LSTM(3, 4)), r"module 0 \(LSTM\): it has no simulation"),
     ],

@@ -15,11 +15,17 @@ from simulated_models import layer_of, random_signs, small_cnn, surrogate_of
 from torch import nn
 
 from cosim.errors import InputError
+from cosim.network.fixed_point import fixed_point
 from cosim.network.inference import forward
+from cosim.network.levels import level_steps
 from cosim.training import calibrate, convert, export, list_convertible, sample_die, seed_reads, set_mode
 from cosim.training.binary import BinaryLinear, ClassAffine, Sign
+from cosim.training.fold import fold, fold_levels
+from cosim.training.levels import levels_of
+from cosim.training.packed import norm_arrays
+from cosim.training.planes import Taken
 from cosim.training.simulated import SimulatedConv2d, SimulatedLinear
-from cosim.training.sum_norm import SumNorm1d, SumNorm2d
+from cosim.training.sum_norm import SumNorm1d, SumNorm2d, sum_norm
 
 
 def simulated_cnn(mode: str = "iid", *, calibration: bool = True, rows: int = 24) -> tuple[nn.Sequential, torch.Tensor]:
@@ -179,7 +185,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
     calibrate(padded, random_signs(2, 5, 8, 8), sensing="single_ended")
     cases = {
         "a mode or a row order is for layers that read": lambda: convert(model, mode="iid"),
-        "layer conv2: mode frozen_offsets needs": lambda: convert(model, surrogate_of(), mode="frozen_offsets"),
+        "^mode frozen_offsets needs a die's comparators": lambda: convert(model, surrogate_of(), mode="frozen_offsets"),
         "no layer of this model reads from an array": lambda: convert(dense, surrogate_of()),
         r"no simulated layer in this module \(convert\(model, surrogate\)": lambda: sample_die(dense, 0),
         "a simulated layer takes [+]1 and -1, got -?[02] .a dropout belongs before the sign": lambda: dropout(x),
@@ -187,7 +193,9 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         "0 images in batches of 256": lambda: calibrate(simulated, x[:0]),
         "bits = 7, expected 1 to 6": lambda: calibrate(simulated, x, bits=7, sensing="single_ended"),
         "a column ADC reads a column of one line": lambda: calibrate(simulated, x, adc="column_adc"),
-        "6 inputs are no map of 4 channels": lambda: SimulatedLinear(torch.ones(3, 6), surrogate_of(), channels=4),
+        "6 inputs are no map of 4 channels": lambda: SimulatedLinear(
+            torch.ones(3, 6), surrogate_of(), taken=Taken(channels=4)
+        ),
     }
     for said, call in cases.items():
         with pytest.raises(InputError, match=said) as caught:
@@ -222,7 +230,7 @@ for call in (
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "a surrogate is expected, got str (cosim.load_surrogate(path), or fit(store))",
-        "layer 2: the row order must be one of flat, positions, got 'rows'",
+        "the row order must be one of flat, positions, got 'rows'",
         "layer 2: mode must be one of ideal, nominal, iid, frozen_offsets, got 'die'",
         "sensing must be one of single_ended, differential, got 'both'",
         "mlsa must be one of flash, sequential, got 'slow'",
@@ -253,6 +261,31 @@ def test_a_norm_of_fractional_sums_has_the_sign_of_its_exact_zero() -> None:
     sums = sums.clone().requires_grad_()
     gradients = [torch.autograd.grad(each(sums).sum(), sums)[0] for each in (ours, plain)]
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_levels_of_fractional_sums_are_those_of_the_packed_steps(bits: int) -> None:
+    """At sums where float32 reaches a step that exact arithmetic does not, or the other way round; and beside them."""
+    generator = torch.Generator().manual_seed(0)
+    norm = nn.BatchNorm1d(600, eps=0.0).eval()
+    top = 2**bits - 1
+    with torch.no_grad():
+        norm.running_mean.copy_(torch.randint(-4000, 4000, (600,), generator=generator) / 128)
+        norm.running_var.fill_((top / 2) ** 2)  # Steps are whole numbers away from the mean, up to rounding.
+        norm.weight.copy_(torch.randint(0, 2, (600,), generator=generator) * 2.0 - 1)
+        norm.bias.zero_()
+        ours = sum_norm(norm, bits)
+        sums = norm.running_mean + (torch.arange(-3 * 128, 3 * 128 + 1) / 128)[:, None]
+        found = levels_of(ours(sums.double()), bits)
+        naive = levels_of(norm(sums), bits)
+    rule = None if bits == 1 else fold_levels(norm, 1000, 1, bits)
+    steps = [fold(norm, 1000)] if rule is None else [rule.step(number) for number in range(top)]
+    total, wanted = np.rint(sums.numpy().astype(np.float64) * 128).astype(np.int64), np.zeros(sums.shape, np.int64)
+    for step, level in zip(steps, level_steps(bits), strict=True):
+        value = fixed_point(step, norm_arrays(norm), 7, level=float(level))
+        wanted += step.direction * total >= step.direction * value
+    assert np.array_equal(found.numpy(), wanted)
+    assert bits == 1 or not np.array_equal(naive.numpy(), wanted)
 
 
 def test_a_sign_module_sees_the_decided_side() -> None:
