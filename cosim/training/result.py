@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,14 +93,16 @@ def card(network: Network, run: Run, test: Estimate | None, digest: str) -> str:
     accuracy = f"- test images: {_percent(test)}, looked at once" if test else "- test images: not looked at"
     if run.validation:
         accuracy += f"\n- images held out: {_percent(run.validation)}"
+    what = f"""{_kind(network)} for {recipe.dataset}: {_weights(network)} weights are {_values(recipe.weight_bits)}, the
+        activations after the hidden layers are {_activations(recipe)}, each output has a float32 scale and offset."""
+    digital = f"""**Digital parts.** The first layer takes the 8-bit pixels 0..255 and sums them
+        digitally{_exactly(network)}, as the field does; batch norm and sign are one integer comparison a column;
+        {_pooled(network)}the class scales and offsets are float32. The other layers are meant for the array."""
     return f"""# {network.name}
 
-{_kind(network)} for {recipe.dataset}: {_weights(network)} weights are {_values(recipe.weight_bits)}, the
-activations after the hidden layers are {_activations(recipe)}, each output has a float32 scale and offset.
+{_wrapped(what)}
 
-**Digital parts.** The first layer takes the 8-bit pixels 0..255 and sums them digitally{_exactly(network)}, as
-the field does; batch norm and sign are one integer comparison a column; {_pooled(network)}the class
-scales and offsets are float32. The other layers are meant for the array.
+{_wrapped(digital)}
 
 ## Accuracy in `ideal` mode
 
@@ -121,6 +124,10 @@ Command: `cosim train models/networks/recipes/{recipe.name}.toml`; how its value
 
 Content SHA-256: {digest}
 """
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=True)
 
 
 def _kind(network: Network) -> str:
