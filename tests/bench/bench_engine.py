@@ -47,9 +47,9 @@ def one_after_the_other(name: EngineName, decks: list[Deck]) -> Callable[[], Non
     return run
 
 
-def two_at_once(decks: list[Deck]) -> Callable[[], None]:
-    """Half of the decks on each of two shared engines, as a campaign with two workers."""
-    halves = [one_after_the_other("shared", decks[start::2]) for start in (0, 1)]
+def two_at_once(name: EngineName, decks: list[Deck]) -> Callable[[], None]:
+    """Half of the decks on each of two engines, as a campaign with two workers."""
+    halves = [one_after_the_other(name, decks[start::2]) for start in (0, 1)]
     pool = ThreadPoolExecutor(2)
 
     def run() -> None:
@@ -58,12 +58,16 @@ def two_at_once(decks: list[Deck]) -> Callable[[], None]:
     return run
 
 
-@pytest.mark.parametrize("name", ["shared", "shared, bypass", "shared, 2 workers"])
+@pytest.mark.parametrize("name", ["shared", "shared, bypass", "shared, 2 workers", "batch, 2 at once"])
 def test_engine_against_batch(benchmark: BenchmarkFixture, decks: list[Deck], name: str) -> None:
-    """Rounds alternate between the engine and `ngspice -b`, so that both meet the same machine."""
+    """Rounds alternate between the engine and `ngspice -b`, so that both meet the same machine.
+
+    Two `ngspice -b` at once show what a second core of this machine is worth to any engine.
+    """
     batch = one_after_the_other("batch", decks)
     given = drawn(bypass=True) if "bypass" in name else decks
-    run = two_at_once(given) if "2" in name else one_after_the_other("shared", given)
+    engine: EngineName = "batch" if "batch" in name else "shared"
+    run = (two_at_once if "2" in name else one_after_the_other)(engine, given)
     batch_s: list[float] = []
 
     def before() -> None:
