@@ -101,7 +101,7 @@ def read_sums(
     lines, total, bits = step.layout.lines(maps), None, step.layer.weight_bits // len(step.parts)
     for number, part in enumerate(step.parts):
         reads = (bit * len(step.parts) + number) * mapping.window.positions * mapping.arrays
-        read = _part_sums(step, part, lines, bit, later_keys(keys, reads))
+        read = _part_sums(step, part, lines, bit, later_keys(keys, reads) if reads else keys)
         sums = _added_up(read, bits)
         total = sums if total is None else total + (sums << np.int32(number))
     assert total is not None
