@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from random_modules import norm, pixels_of
 from torch import Tensor, nn
+from user_resnets import Binarize
 
 from cosim.errors import InputError
 from cosim.network.inference import forward
 from cosim.training import convert, export, list_convertible
 from cosim.training.binary import BinaryLinear, signs
-
-
-class UserSign(torch.autograd.Function):
-    """sign with a straight-through gradient, as users write it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Signs, 0 at 0."""
-        return torch.sign(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        """The identity."""
-        return grad_outputs[0]
-
-
-class Binarize(nn.Module):
-    """A sign module of a user's own."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Signs, 0 at 0."""
-        return UserSign.apply(x)
 
 
 class XnorConv(nn.Conv2d):
