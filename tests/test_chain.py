@@ -18,7 +18,7 @@ from cosim.network.outcome import load_outcomes
 from cosim.network.sensing import calibrate_network, readouts_of
 from cosim.resources import find
 from cosim.surrogate.family_files import load_at
-from cosim.surrogate.files import load_surrogate, save_surrogate
+from cosim.surrogate.files import load_calibration, load_surrogate, save_calibration, save_surrogate
 from cosim.surrogate.model import Sensing, Surrogate
 from cosim.surrogate.operating import Request
 
@@ -173,10 +173,13 @@ def test_a_network_of_another_data_set_is_refused() -> None:
 
 
 @pytest.mark.parametrize("sensing", ["single_ended", "differential"])
-def test_the_6t_family_reads_the_hbnn_network(sensing: Sensing) -> None:
+def test_the_6t_family_reads_the_hbnn_network(sensing: Sensing, tmp_path: Path) -> None:
     """Rows that are off leave the lines high: references and common modes reach up to the supply."""
     network = load_network(find("models", "networks", "cifar10_vgg_hbnn.h5"))
     surrogate = load_at("hbnn_6t", Request("tt", 1.0, 27.0))
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    readouts = readouts_of(surrogate, calibrate_network(network, surrogate, images, sensing=sensing))
+    calibration = calibrate_network(network, surrogate, images, sensing=sensing)
+    save_calibration(calibration, tmp_path / "levels.h5")
+    assert load_calibration(tmp_path / "levels.h5").levels.keys() == calibration.levels.keys()
+    readouts = readouts_of(surrogate, calibration)
     assert set(readouts) == {layer.name for layer in network.binary_layers}

@@ -133,7 +133,10 @@ def _wrong_levels(levels: Mapping[Group, Levels], sensing: str, bits: int, direc
         codes = each.centroid_mac.size
         if not each.reference_v.size == each.threshold_count.size == codes - 1 < 2**bits:
             return f"{codes} codes of {layer} do not fit {each.reference_v.size} references and {bits} bits"
-        if (direction * np.diff(each.reference_v) < 0).any() or (np.diff(each.centroid_mac) <= 0).any():
+        rise = np.diff(each.centroid_mac)
+        # Levels that all numbers of active rows share are cut at -n_active and n_active, where codes then coincide.
+        cut = np.abs(each.centroid_mac[1:]) == n_active
+        if (direction * np.diff(each.reference_v) < 0).any() or ((rise < 0) | ((rise == 0) & ~cut)).any():
             return f"the references or the codes of {layer} do not rise"
         if each.histogram.size != n_active + 1:
             return f"the histogram of {layer} has {each.histogram.size} counts, expected {n_active + 1}"
