@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cosim.errors import InputError
 from cosim.network.window import PadValue, Pool, Window
 from cosim.training.binary import Sign, binarize_weights, binary_mlp
+from cosim.training.real import convolve
 from cosim.training.recipe import Convolution, TrainingRecipe
 
 
@@ -61,8 +62,8 @@ class BinaryConv2d(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         if not self.training and self.bits + self.input_bits > 2:
             with torch.autocast(x.device.type, enabled=False):
-                return nn.functional.conv2d(x.double(), weight.double(), stride=self.stride, padding=padding).float()
-        sums = nn.functional.conv2d(x, weight, stride=self.stride, padding=padding)
+                return convolve(x.double(), weight.double(), self.stride, padding).float()
+        sums = convolve(x, weight, self.stride, padding)
         return sums if self.training else sums + (sums.round() - sums).detach()
 
     def extra_repr(self) -> str:

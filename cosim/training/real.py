@@ -72,7 +72,7 @@ class RealConv2d(nn.Module):
             x, (right, right, down, down), value=float(self.pad_value * (2**self.input_bits - 1))
         )
         if self.training:
-            return nn.functional.conv2d(padded, self.weight, stride=self.stride)
+            return convolve(padded, self.weight, self.stride)
         with torch.autocast(x.device.type, enabled=False):
             return self._ordered(padded.float())
 
@@ -112,6 +112,24 @@ class GlobalAverage(nn.Module):
     def forward(self, x: Float[Tensor, "image column height width"]) -> Float[Tensor, "image column 1 1"]:
         """Maps of one place."""
         return nn.functional.avg_pool2d(x, (x.shape[2], x.shape[3]))
+
+
+def convolve(
+    x: Float[Tensor, "image channel height width"],
+    weight: Float[Tensor, "column channel tall wide"],
+    stride: tuple[int, int],
+    padding: tuple[int, int] = (0, 0),
+) -> Float[Tensor, "image column row place"]:
+    """`torch.nn.functional.conv2d`, where a strided kernel of 1x1 is given only the inputs that it sees.
+
+    The same sums and gradients. The weights' gradient of torch's own (2.13.0 on a CPU with AVX-512, 9 images of 12x12,
+    channels last, stride 2, 2 threads) writes behind its working memory.
+    """
+    if weight.shape[2:] == (1, 1) and stride != (1, 1):
+        down, right = padding
+        x = nn.functional.pad(x, (right, right, down, down))[:, :, :: stride[0], :: stride[1]]
+        return nn.functional.conv2d(x, weight)
+    return nn.functional.conv2d(x, weight, stride=stride, padding=padding)
 
 
 def input_scales(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from cosim.training.binary import BinaryLinear, ClassAffine, Sign
 from cosim.training.convolutional import BinaryConv2d
 from cosim.training.described import binary_network
 from cosim.training.graph import Graph, GraphLayer
-from cosim.training.real import AffineNorm2d, GlobalAverage, RealConv2d, RealLinear, input_scales
+from cosim.training.real import AffineNorm2d, GlobalAverage, RealConv2d, RealLinear, convolve, input_scales
 from cosim.training.recipe import Block, Convolution, TrainingRecipe, check_recipe
 
 
@@ -342,3 +344,35 @@ def test_layers_whose_inputs_cannot_be_scaled_are_refused() -> None:
 def test_an_average_of_no_pooling_is_refused() -> None:
     with pytest.raises(InputError, match=r'pool_kind = "average" of a \[\[convolution\]\] without a pool'):
         Convolution(4, pool_kind="average")
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 2, 0), (1, 3, 1), (3, 2, 1)])
+def test_strided_convolutions_are_torchs(kernel: int, stride: int, padding: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = (3, 4, 7, 8), (5, 4, kernel, kernel)
+    whole = [torch.randint(-9, 10, shape, generator=generator).float() for shape in shapes]
+    found = []
+    for function in (convolve, torch.nn.functional.conv2d):
+        x, weight = (each.clone().requires_grad_() for each in whole)
+        sums = function(x, weight, stride=(stride, stride), padding=(padding, padding))
+        (sums * torch.arange(sums.numel()).view(sums.shape)).sum().backward()
+        found.append((sums.detach(), x.grad, weight.grad))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)  # Whole numbers below 2^24, exact in any order.
+
+
+def test_strided_shortcuts_train_on_several_threads() -> None:
+    """torch's own gradient damages the heap for these sizes on processors with AVX-512, so in a process of its own."""
+    script = """
+import torch
+from cosim.training.convolutional import BinaryConv2d
+from cosim.training.real import RealConv2d
+torch.set_num_threads(2)
+for kind in (RealConv2d, BinaryConv2d) * 50:
+    layer = kind(torch.rand(7, 5, 1, 1) * 2 - 1, stride=(2, 2))
+    x = torch.randn(9, 5, 12, 12).to(memory_format=torch.channels_last).requires_grad_()
+    layer.train()(x).sum().backward()
+print("whole")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
