@@ -45,9 +45,16 @@ def comparator_svg(sensing: Sensing, model: ComparatorModel) -> str:
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         colour = _colour(sensing)
-        fine = np.linspace(model.level_v[0], model.level_v[-1], 61)
+        known_v = model.level_v[model.good]
+        fine = np.linspace(known_v[0], known_v[-1], 61)
         axes.axhline(0, color=SOFT, linewidth=0.8)
-        for _, each in model.slices():  # a curve for each common mode
+        for mode_v, each in model.slices():
+            if mode_v is not None:
+                at = (known_v[-1], 1e3 * each.offset_sigma_v[model.good][-1])
+                axes.annotate(
+                    f"{mode_v:.2f} V", at, xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
+                    color=colour, annotation_clip=False,
+                )  # fmt: skip
             axes.plot(fine, 1e3 * each.at(fine).sigma_v, color=colour)
             _error_bars(axes, each.level_v, each.offset_sigma_v, each.sigma_error_v, colour, colour)
             error = each.offset_sigma_v / np.sqrt(each.samples)
@@ -56,7 +63,8 @@ def comparator_svg(sensing: Sensing, model: ComparatorModel) -> str:
         axes.set_ylabel("input-referred offset (mV)")
 
     title = f"Offset of {label(model.amplifier)} against its reference, mean and standard deviation"
-    return draw(paint, name=f"comparator-{sensing.replace('_', '-')}", title=title)
+    name = f"comparator-{sensing.replace('_', '-')}"
+    return draw(paint, name=name, title=title, margins=(0.62, 0.48, 0.5 if model.gridded else 0.12, 0.12))
 
 
 def levels_svg(kept: KeptCalibration, group: Group, name: str) -> str:

@@ -23,7 +23,7 @@ MOST_BYTES = 1_500_000
 """Largest page."""
 
 MOST_GROUPS = 12
-"""Layers whose levels are drawn for one calibration, those with most partial sums; the table has all."""
+"""Groups whose levels are drawn for one calibration; the table has every layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +218,16 @@ def _about(kept: KeptCalibration) -> str:
 
 
 def _largest(kept: KeptCalibration) -> list[Group]:
-    """The groups with most partial sums, in the calibration's order; of pairs of bits those that are worth most."""
-    groups = list(kept.calibration.levels)
-    chosen = sorted(groups, key=lambda each: (-_partial_sums(kept, each), -sum(each[2:])))[:MOST_GROUPS]
+    """The groups to draw, in the calibration's order: of each layer those with most partial sums before its others.
+
+    Of pairs of bits those that are worth most come first.
+    """
+    groups = [group for group in kept.calibration.levels if _partial_sums(kept, group)]
+    groups_of: dict[str, list[Group]] = {}
+    for group in sorted(groups, key=lambda each: (-_partial_sums(kept, each), -sum(each[2:]))):
+        groups_of.setdefault(group[0], []).append(group)
+    place = {group: place for of_layer in groups_of.values() for place, group in enumerate(of_layer)}
+    chosen = sorted(groups, key=lambda each: (place[each], -_partial_sums(kept, each)))[:MOST_GROUPS]
     return [group for group in groups if group in chosen]
 
 

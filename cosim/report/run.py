@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -168,14 +169,17 @@ def _wrong(calibration: Calibration) -> str:
     """What is wrong with the levels, or nothing."""
     if calibration.sensing not in ("single_ended", "differential") or not calibration.levels:
         return f"sensing {calibration.sensing!r} with {len(calibration.levels)} layers: no calibration"
+    read = Counter[str]()
     for group, levels in calibration.levels.items():
         layer, n_active = group_name(group), group[1]
+        read[layer] += int(levels.histogram.sum())
         references, finite = levels.reference_v.size, np.isfinite(levels.centroid_mac).all()
         if not references == levels.threshold_count.size == levels.centroid_mac.size - 1 or not finite:
             return f"the levels of layer {layer} do not fit each other"
-        if levels.histogram.size != n_active + 1 or levels.histogram.sum() <= 0:
-            return f"the histogram of layer {layer} is empty or not of {n_active} rows"
-    return ""
+        if levels.histogram.size != n_active + 1 or levels.histogram.min() < 0:
+            return f"the histogram of layer {layer} is not of {n_active} rows"
+    # Of layers whose inputs turn rows off, numbers of active rows that never occurred have levels too.
+    return next((f"the histogram of layer {layer} is empty" for layer, reads in read.items() if not reads), "")
 
 
 def _of_surrogate(

@@ -25,6 +25,9 @@ MOST_TEXT = 60_000
 CodeTables = Mapping[tuple[str, Group], Float[np.ndarray, "count code"]]
 """P(code | count) by calibration file and layer."""
 
+_MOST_NUMBERS = 4
+"""Numbers of rows on that have a row each: of whole sub-arrays, and of those with left-over rows and padding."""
+
 _MODES = ("ideal", "nominal", "iid")
 _VIEWS = {
     "bl": "BL",
@@ -121,25 +124,25 @@ def accuracy_table(network: str, outcomes: Sequence[Outcome]) -> Table:
 
 
 def code_tables(run: Run) -> CodeTables:
-    """P(code | count) of every layer in every calibration, with its sense amplifier or its own converter."""
+    """P(code | count) of every group that was read, with its calibration's sense amplifier or converter."""
     return {
         (kept.file, group): probabilities(run.surrogate, kept.calibration, group[1], levels, kept.mlsa)
         for kept in run.calibrations
         for group, levels in kept.calibration.levels.items()
+        if levels.histogram.any()
     }
 
 
 def level_table(run: Run, codes: CodeTables) -> Table:
-    """How often a code is the right one, and what the levels cost, for each layer."""
+    """How often a code is the right one, and what the levels cost, for each layer.
+
+    A layer whose inputs turn rows off has levels for every number of rows on: one row of the table for all of them.
+    """
     header = (
         "layer", "sensing", "rows on", "bits", "partial sums", "code as nominal (%)",
         "rms error, levels alone", "rms error with variation",
     )  # fmt: skip
-    rows = [
-        _level_row(run.surrogate, kept, group, codes[kept.file, group])
-        for kept in run.calibrations
-        for group in kept.calibration.levels
-    ]
+    rows = [_level_row(run.surrogate, kept, groups, codes) for kept in run.calibrations for groups in _rows_of(kept)]
     return Table("Levels, from training images; errors in units of the partial sum", header, tuple(rows), 2)
 
 
@@ -261,25 +264,47 @@ def _measured(outcome: Outcome, among: Sequence[Outcome]) -> tuple[str, str, str
     return (f"{100 * accuracy.value:.2f}", interval, points, f"{accuracy.n:,}")
 
 
-def _level_row(
-    surrogate: Surrogate, kept: KeptCalibration, group: Group, probability: Float[np.ndarray, "count code"]
-) -> tuple[str, ...]:
-    calibration, levels = kept.calibration, kept.calibration.levels[group]
-    n_active = group[1]
-    nominal = nominal_codes(surrogate, calibration.sensing, n_active, levels.reference_v)
-    weight = levels.histogram / levels.histogram.sum()
-    squares = (levels.centroid_mac - (n_active - 2.0 * np.arange(n_active + 1))[:, None]) ** 2
-    counts = np.arange(n_active + 1)
+def _rows_of(kept: KeptCalibration) -> list[list[Group]]:
+    """Groups that share a row of the table."""
+    groups_of: dict[str, list[Group]] = {}
+    for group in kept.calibration.levels:
+        groups_of.setdefault(group_name(group), []).append(group)
+    rows: list[list[Group]] = []
+    for groups in groups_of.values():
+        rows += [groups] if len(groups) > _MOST_NUMBERS else [[group] for group in groups]
+    return rows
+
+
+def _level_row(surrogate: Surrogate, kept: KeptCalibration, groups: list[Group], codes: CodeTables) -> tuple[str, ...]:
+    """Figures of some groups of one layer, each group weighted with its partial sums."""
+    calibration = kept.calibration
+    read = [group for group in groups if (kept.file, group) in codes]
+    sums = np.zeros(4)  # Partial sums, those with the nominal code, and squared errors without and with variation.
+    for group in read:
+        levels, n_active, probability = calibration.levels[group], group[1], codes[kept.file, group]
+        nominal = nominal_codes(surrogate, calibration.sensing, n_active, levels.reference_v)
+        counts = np.arange(n_active + 1)
+        squares = (levels.centroid_mac - (n_active - 2.0 * counts)[:, None]) ** 2
+        about = (
+            counts >= 0,
+            probability[counts, nominal],
+            squares[counts, nominal],
+            (probability * squares).sum(axis=1),
+        )
+        sums += np.stack(about) @ levels.histogram
+    share = sums[1:] / max(1, sums[0])
     return (
-        f"{kept.network}: {group_name(group)}",
+        f"{kept.network}: {group_name(groups[0])}",
         sensing_name(calibration.sensing),
-        str(n_active),
+        _from_to([group[1] for group in read or groups]),
         str(calibration.bits),
-        f"{int(levels.histogram.sum()):,}",
-        f"{100 * float(weight @ probability[counts, nominal]):.1f}",
-        f"{math.sqrt(float(weight @ squares[counts, nominal])):.2f}",
-        f"{math.sqrt(float(weight @ (probability * squares).sum(axis=1))):.2f}",
+        f"{int(sums[0]):,}",
+        *((f"{100 * share[0]:.1f}", *(f"{math.sqrt(each):.2f}" for each in share[1:])) if read else ("–", "–", "–")),
     )
+
+
+def _from_to(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{min(numbers)} to {max(numbers)}"
 
 
 def _is_netlist(name: str) -> bool:
