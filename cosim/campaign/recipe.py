@@ -102,6 +102,7 @@ class ComparatorRecipe:
         tolerance_v: Half the last bracket; a microvolt is finer than ngspice's own tolerance.
         common_mode_v: For differential sensing, the common modes of BL and BLB at which every level is measured; the
             amplifier's default alone where it is not given. A single-ended comparator's level is its common mode.
+        parameters: Sizes in metres in place of the amplifier's own, by name.
     """
 
     amplifier: str
@@ -112,6 +113,7 @@ class ComparatorRecipe:
     tolerance_v: Annotated[float, Field(ge=1e-6)] = 0.5e-3
     method: Literal["bisection", "sensitivity"] = "bisection"
     common_mode_v: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    parameters: Mapping[str, Positive] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +312,13 @@ def _amplifiers(recipe: Recipe, path: Path) -> dict[str, SenseAmplifier]:
         with at_key(path, "comparator", index, "level_v"):
             _check_unique("level_v", each.level_v)
         with at_key(path, "comparator", index, "amplifier"):
-            amplifier = amplifiers[each.amplifier] = load_amplifier(named_in(path, each.amplifier))
+            amplifier = load_amplifier(named_in(path, each.amplifier))
+        for name in each.parameters:
+            with at_key(path, "comparator", index, "parameters", name):
+                if name not in amplifier.parameters:
+                    known = ", ".join(amplifier.parameters)
+                    raise InputError(f"{each.amplifier} has no parameter {name!r}", hint=f"it has: {known}")
+        amplifiers[each.amplifier] = replace(amplifier, parameters={**amplifier.parameters, **each.parameters})
         with at_key(path, "comparator", index, "sensing"):
             _check_unique("sensing", [other.sensing for other in recipe.comparator])
             has_reference = any(share.reference for share in amplifier.inputs.values())

@@ -42,6 +42,9 @@ WRONG_COMPARATOR = [
     ({"tolerance_v": "1e-300"}, 22, "at least 1e-06", "1e-300"),
     ({"level_v": "[0.7]"}, 20, "at least 2", ""),
     ({"level_v": "[0.7, 3.0]"}, 20, "common_mode_v: expected 0..1.2, got 3", "amplifier.toml"),
+    ({"level_v": "[0.7, 0.8]\nparameters = { w_tial = 1e-7 }"}, 21, "strongarm has no parameter 'w_tial'", "w_tail"),
+    ({"level_v": "[0.7, 0.8]\nparameters = { w_tail = 0.0 }"}, 21, "greater than 0", "0.0"),
+    ({"level_v": "[0.7, 0.8]\nparameters = { w_tail = nan }"}, 21, "finite", "nan"),
 ]
 
 
