@@ -323,7 +323,8 @@ def _comparator_point(
     level = {"common_mode_v": level_v}
     if recipe.sensing == "differential":
         level = {"reference_v": level_v} | ({} if common_mode_v is None else {"common_mode_v": common_mode_v})
-    bench = comparator_bench(campaign.amplifiers[recipe.amplifier], campaign.process, point.corner, **level)
+    amplifier = campaign.amplifiers[recipe.amplifier]
+    bench = comparator_bench(amplifier, campaign.process, point.corner, **level, decision_s=recipe.decision_s)
     about = (recipe.amplifier, recipe.sensing, level_v, recipe.range_v, recipe.tolerance_v, recipe.samples)
     how = (campaign.recipe.sampling.method, batch_of(recipe.samples, BATCH))
     return ComparatorPoint(bench, *about, index, at, *how)

@@ -103,6 +103,7 @@ class ComparatorRecipe:
         common_mode_v: For differential sensing, the common modes of BL and BLB at which every level is measured; the
             amplifier's default alone where it is not given. A single-ended comparator's level is its common mode.
         parameters: Sizes in metres in place of the amplifier's own, by name.
+        decision_s: From the clock's edge to the reading of the outputs, in seconds; the amplifier's own by default.
     """
 
     amplifier: str
@@ -114,6 +115,7 @@ class ComparatorRecipe:
     method: Literal["bisection", "sensitivity"] = "bisection"
     common_mode_v: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] | None = None
     parameters: Mapping[str, Positive] = field(default_factory=dict)
+    decision_s: Positive | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +321,10 @@ def _amplifiers(recipe: Recipe, path: Path) -> dict[str, SenseAmplifier]:
                     known = ", ".join(amplifier.parameters)
                     raise InputError(f"{each.amplifier} has no parameter {name!r}", hint=f"it has: {known}")
         amplifiers[each.amplifier] = replace(amplifier, parameters={**amplifier.parameters, **each.parameters})
+        with at_key(path, "comparator", index, "decision_s"):
+            rise_s = amplifier.defaults.clock_rise_s
+            if each.decision_s is not None and each.decision_s <= rise_s:
+                raise InputError(f"decision_s = {each.decision_s:g}, expected more than the clock's rise of {rise_s:g}")
         with at_key(path, "comparator", index, "sensing"):
             _check_unique("sensing", [other.sensing for other in recipe.comparator])
             has_reference = any(share.reference for share in amplifier.inputs.values())
