@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,3 +75,20 @@ def test_a_weaker_input_transistor_needs_more_signal(run_deck: RunDeck) -> None:
     shifts = np.zeros(11)
     shifts[[device.name for device in comparator.amplifier.devices].index("minp")] = 0.01
     assert offset(run_deck, comparator, shifts) == pytest.approx(0.0105, abs=0.001)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_narrow_tail_gives_the_inputs_time(run_deck: RunDeck, name: str) -> None:
+    """At a high common mode the latch turns on before the inputs have made a difference, and its own mismatch counts.
+
+    A tail of 120 instead of 1000 nm takes the inputs' overdrive, so they make more difference before: what a latch
+    transistor's shift is worth at the input falls to less than half, at 0.95 V and the common modes below.
+    """
+    worth = []
+    for w_tail in (1e-6, 120e-9):
+        amplifier = load_amplifier(name)
+        sized = replace(amplifier, parameters={**amplifier.parameters, "w_tail": w_tail})
+        comparator = comparator_bench(sized, load_process("generic65"), common_mode_v=0.95, decision_s=0.8e-9)
+        shifts = 0.01 * np.array([device.name == "mnn" for device in sized.devices])
+        worth.append(offset(run_deck, comparator, shifts))
+    assert 0 < worth[1] < worth[0] / 2

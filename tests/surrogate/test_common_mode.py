@@ -189,6 +189,21 @@ def test_a_recipe_names_common_modes(tmp_path: Path) -> None:
     assert found[1].label == "strongarm_differential at -0.1 V, common mode 0.8 V"
 
 
+def test_a_recipe_sizes_its_comparator(tmp_path: Path) -> None:
+    """Four times the width halves an input's sigma; other sizes, and when the outputs are read, stay what they were."""
+    plain, wide, late = (
+        next(p for p in points_of(load_campaign(recipe(tmp_path, more))) if isinstance(p, ComparatorPoint))
+        for more in ("", "parameters = { w_in = 4e-6 }", "decision_s = 8e-10")
+    )
+    names = [device.name for device in plain.bench.amplifier.devices]
+    ratio = dict(zip(names, np.divide(*(p.settings()["sigmas"] for p in (wide, plain))), strict=True))
+    inputs = {"mbl", "mblb", "mrefp", "mrefn"}
+    assert ratio == pytest.approx({name: 0.5 if name in inputs else 1.0 for name in names})
+    assert [" w_in=4e-06 " in p.nominal_deck().text for p in (plain, wide)] == [False, True]
+    assert late.bench.read_time_s - plain.bench.read_time_s == pytest.approx(4e-10)
+    assert late.nominal_deck().times_s == (late.bench.read_time_s,)
+
+
 @pytest.mark.parametrize(
     ("modes", "sensing", "amplifier", "said"),
     [
