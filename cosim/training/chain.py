@@ -73,7 +73,7 @@ def traced(model: nn.Module, whole: Collection[str] = ()) -> tuple[nn.Module, fx
     """
     root = model if any(True for _ in model.children()) else nn.Sequential(model)
     try:
-        return root, _Tracer(whole).trace(root)
+        graph = _Tracer(whole).trace(root)
     except Exception as error:  # A user's forward may raise anything on torch.fx's proxies.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
@@ -81,6 +81,9 @@ def traced(model: nn.Module, whole: Collection[str] = ()) -> tuple[nn.Module, fx
             place=f"model {type(model).__name__}",
             hint="a forward without branches on values, and autograd functions inside modules of their own",
         ) from error
+    for node in list(graph.nodes):
+        _split_mean(graph, node)
+    return root, graph
 
 
 def unused_modules(model: nn.Module, called: Iterable[str]) -> tuple[str, ...]:
@@ -107,6 +110,25 @@ class _Tracer(fx.Tracer):
         if super().is_leaf_module(m, module_qualified_name) or module_qualified_name in self._whole:
             return True
         return not any(True for _ in m.children()) or any(True for _ in m.parameters(recurse=False))
+
+
+def _split_mean(graph: fx.Graph, node: fx.Node) -> None:
+    """Put a global average, and a flattening unless the dimensions are kept, in the place of a mean over a map."""
+    if str(getattr(node.target, "__name__", node.target)) != "mean" or node.op == "call_module":
+        return
+    given = dict(zip(("input", "dim", "keepdim"), node.args, strict=False)) | node.kwargs
+    dims = given.get("dim")
+    if given.keys() - {"input", "dim", "keepdim"} or not isinstance(dims, list | tuple):
+        return
+    if sorted(dims, key=str) not in ([2, 3], [-1, -2]) or not isinstance(given["input"], fx.Node):
+        return
+    with graph.inserting_before(node):
+        name, size = f"{node.name}_over_the_map", (given["input"], 1)
+        taken = graph.create_node("call_function", nn.functional.adaptive_avg_pool2d, size, name=name)
+        if not given.get("keepdim", False):
+            taken = graph.create_node("call_function", torch.flatten, (taken, 1), name=f"{node.name}_as_columns")
+    node.replace_all_uses_with(taken)
+    graph.erase_node(node)
 
 
 def is_shape(node: fx.Node) -> bool:

@@ -75,8 +75,8 @@ def convert(
     Args:
         model: nn.Sequential, or a module whose forward calls modules: nn.Linear, nn.Conv2d and subclasses that binarize
             in their forward, batch norm, modules that give signs, `Levels`, nn.Hardtanh, nn.Tanh, nn.MaxPool2d,
-            nn.AvgPool2d, nn.AdaptiveAvgPool2d(1), nn.Flatten, nn.Dropout; one after the other, or with additions of a
-            batch norm's result and an earlier output. Or a `Graph`.
+            nn.AvgPool2d, nn.AdaptiveAvgPool2d(1) or x.mean((2, 3)), nn.Flatten, nn.Dropout; one after the other, or
+            with additions of a batch norm's result and an earlier output. Or a `Graph`.
         surrogate: What partial sums are read through; None for exact sums. Its rows are those of the sub-arrays.
             Weights and activations of several bits are read bit by bit. Averages of sums before their batch norm
             cannot be read so.
