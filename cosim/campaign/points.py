@@ -304,6 +304,8 @@ def _comparator_points(campaign: Campaign, point: OperatingPoint, index: int, at
     for number, each in enumerate(campaign.recipe.comparator):
         key = "level_v" if each.common_mode_v is None else "common_mode_v"
         for level_v, mode_v in every(each.level_v, each.common_mode_v or (None,)):
+            if not each.measures(level_v, mode_v, point.vdd_v):
+                continue
             with at_key(campaign.place, "comparator", number, key), _at_quantity(campaign, index, "vdd_v"):
                 drawn = _comparator_point(campaign, each, (level_v, mode_v), point, index, at)
                 found += [_perturbed(drawn), drawn] if each.method == "sensitivity" else [drawn]

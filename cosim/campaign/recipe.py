@@ -104,6 +104,8 @@ class ComparatorRecipe:
             amplifier's default alone where it is not given. A single-ended comparator's level is its common mode.
         parameters: Sizes in metres in place of the amplifier's own, by name.
         decision_s: From the clock's edge to the reading of the outputs, in seconds; the amplifier's own by default.
+        within_supply: Measure only where no line lies above the supply: at a common mode those levels that the
+            difference of two lines can have there. The model takes the others from the nearest of them.
     """
 
     amplifier: str
@@ -116,6 +118,15 @@ class ComparatorRecipe:
     common_mode_v: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] | None = None
     parameters: Mapping[str, Positive] = field(default_factory=dict)
     decision_s: Positive | None = None
+    within_supply: bool = False
+
+    def measures(self, level_v: float, common_mode_v: float | None, vdd_v: float) -> bool:
+        """Whether a level is measured at a common mode (None: the amplifier's default) and supply."""
+        if not self.within_supply:
+            return True
+        if self.sensing == "single_ended":
+            return level_v <= vdd_v
+        return common_mode_v is None or common_mode_v + abs(level_v) / 2 <= vdd_v + 1e-9
 
 
 @dataclass(frozen=True, slots=True)

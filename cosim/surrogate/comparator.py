@@ -62,6 +62,14 @@ class ComparatorModel:
             values[place] = getattr(self, name)
         return replace(self, level_v=level_v, **moments)
 
+    def at_modes(self, common_mode_v: Float[np.ndarray, " mode"]) -> ComparatorModel:
+        """The same model on more common modes, each as at the nearest one that it has."""
+        if not self.gridded:
+            return self
+        nearest = np.abs(common_mode_v[:, None] - self.common_mode_v).argmin(axis=1)
+        moments = {name: getattr(self, name)[:, nearest] for name in MOMENTS}
+        return replace(self, common_mode_v=common_mode_v, **moments)
+
     def at(
         self, level_v: Float[np.ndarray, " reference"], common_mode_v: Float[np.ndarray, " count"] | None = None
     ) -> Moments:

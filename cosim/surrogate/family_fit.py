@@ -50,7 +50,7 @@ def fit_family(
             try:
                 kept = without_failed_levels(each, max_failure_rate)
                 found = fit_table(kept, provenance, max_failure_rate=max_failure_rate, place=place, powers=powers)
-                found = _on_all_levels(found, each, provenance)
+                found = _on_all_levels(found, table, provenance)
             except MeasuredWorseError as error:
                 masked[i] = error.message
             except InputError as error:
@@ -86,10 +86,15 @@ def of_point(table: Table, index: int, points: Sequence[OperatingPoint]) -> dict
 
 
 def _on_all_levels(found: Surrogate, table: Table, provenance: Provenance) -> Surrogate:
-    """The same comparator levels at every operating point, masked where too many of their samples failed."""
+    """The same comparator levels and common modes at every operating point.
+
+    Levels are masked where too many of their samples failed, and where none were asked for; common modes that were not
+    asked for at a point, as they lie above its supply, are as the nearest one.
+    """
     models, figures = dict(found.comparators), dict(found.validation)
     for sensing, (_, offsets) in comparator_samples(table, provenance, good=False).items():
-        model = models[sensing].at_levels(np.unique(offsets.level_v))
+        modes = offsets.common_mode_v[np.isfinite(offsets.common_mode_v)]
+        model = models[sensing].at_modes(np.unique(modes)).at_levels(np.unique(offsets.level_v))
         models[sensing] = model
         figures |= {f"{sensing}_masked_levels": float((~model.good).sum())}
     return replace(found, comparators=models, validation=figures)

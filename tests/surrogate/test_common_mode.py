@@ -120,6 +120,12 @@ def with_modes(path: Path, modes_v: tuple[float, ...]) -> Path:
     return path
 
 
+def differential(samples: Path) -> ComparatorModel:
+    found = fit(samples)
+    assert isinstance(found, Surrogate)
+    return found.comparators["differential"]
+
+
 def test_offsets_at_several_common_modes_are_fitted_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line_fit, "BOOTSTRAPS", 3)
     found = fit(with_modes(tmp_path / "samples.h5", (0.5, 0.7, 0.9)))
@@ -136,6 +142,37 @@ def test_offsets_at_several_common_modes_are_fitted_and_kept(tmp_path: Path, mon
     back = load_surrogate(tmp_path / "a.h5").comparators["differential"]
     for name in ("common_mode_v", "offset_mean_v", "offset_sigma_v", "offset_skew", "sigma_error_v"):
         np.testing.assert_array_equal(getattr(back, name), getattr(grid, name))
+
+
+def test_levels_that_no_line_has_are_as_the_nearest_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the highest common mode only the middle levels were measured; the model is whole, and theirs elsewhere."""
+    monkeypatch.setattr(line_fit, "BOOTSTRAPS", 3)
+    path = with_modes(tmp_path / "samples.h5", (0.5, 0.7, 0.9))
+    whole = differential(path)
+    content = hdf5.read(path, filetype="cosim-samples", major=1)
+    data = dict(content.datasets)
+    level_v, mode_v = (data[f"comparator_{name}"].values for name in ("level_v", "common_mode_v"))
+    kept = (data["comparator_amplifier"].values == 0) | (mode_v < 0.8) | (np.abs(level_v) < 0.3)
+    data |= {
+        name: replace(each, values=each.values[kept]) for name, each in data.items() if name.startswith("comparator_")
+    }
+    hdf5.write(path, hdf5.Content(content.attributes, data), filetype="cosim-samples", version=(1, 1))
+    found = differential(path)
+    assert found.level_v.tolist() == whole.level_v.tolist()
+    inner = np.flatnonzero(np.abs(found.level_v) < 0.3)
+    assert inner.tolist() == [2, 3, 4]
+    for name in ("offset_mean_v", "offset_sigma_v", "offset_skew", "sigma_error_v"):
+        ours, theirs = getattr(found, name), getattr(whole, name)
+        np.testing.assert_array_equal(ours[:, :2], theirs[:, :2])
+        np.testing.assert_array_equal(ours[:, 2], theirs[[2, 2, 2, 3, 4, 4, 4], 2])
+
+
+def test_a_model_on_more_common_modes_is_as_at_the_nearest() -> None:
+    more = model().at_modes(np.array([*MODES_V, MODES_V[-1] + 0.1, MODES_V[-1] + 0.3]))
+    assert more.common_mode_v.size == MODES_V.size + 2
+    for name in ("offset_mean_v", "offset_sigma_v"):
+        np.testing.assert_array_equal(getattr(more, name)[:, :-2], getattr(model(), name))
+        np.testing.assert_array_equal(getattr(more, name)[:, -2:].T, [getattr(model(), name)[:, -1]] * 2)
 
 
 def test_one_common_mode_is_the_plain_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +226,17 @@ def test_a_recipe_names_common_modes(tmp_path: Path) -> None:
     assert found[1].label == "strongarm_differential at -0.1 V, common mode 0.8 V"
 
 
+def test_a_recipe_leaves_out_what_lies_above_the_supply(tmp_path: Path) -> None:
+    """One line at VDD and the other by the level lower is the highest common mode of a level."""
+    modes = "common_mode_v = [0.6, 0.95, 1.0, 1.1]\nwithin_supply = true"
+    found = points_of(load_campaign(recipe(tmp_path, modes)))
+    kept = [(p.level_v, p.bench.common_mode_v) for p in found if isinstance(p, ComparatorPoint)]
+    assert kept == [(-0.1, 0.6), (-0.1, 0.95), (0.1, 0.6), (0.1, 0.95)]
+    path = recipe(tmp_path, "within_supply = true", "single_ended", "strongarm")
+    path.write_text(path.read_text().replace("[-0.1, 0.1]", "[0.5, 1.0, 1.05]"))
+    assert [p.level_v for p in points_of(load_campaign(path)) if isinstance(p, ComparatorPoint)] == [0.5, 1.0]
+
+
 def test_a_recipe_sizes_its_comparator(tmp_path: Path) -> None:
     """Four times the width halves an input's sigma; other sizes, and when the outputs are read, stay what they were."""
     plain, wide, late = (
@@ -196,7 +244,9 @@ def test_a_recipe_sizes_its_comparator(tmp_path: Path) -> None:
         for more in ("", "parameters = { w_in = 4e-6 }", "decision_s = 8e-10")
     )
     names = [device.name for device in plain.bench.amplifier.devices]
-    ratio = dict(zip(names, np.divide(*(p.settings()["sigmas"] for p in (wide, plain))), strict=True))
+    process = plain.bench.process
+    sigmas = [p.bench.amplifier.vth_sigmas(process) for p in (wide, plain)]
+    ratio = dict(zip(names, sigmas[0] / sigmas[1], strict=True))
     inputs = {"mbl", "mblb", "mrefp", "mrefn"}
     assert ratio == pytest.approx({name: 0.5 if name in inputs else 1.0 for name in names})
     assert [" w_in=4e-06 " in p.nominal_deck().text for p in (plain, wide)] == [False, True]
