@@ -228,7 +228,7 @@ def test_a_recipe_names_common_modes(tmp_path: Path) -> None:
 
 def test_a_recipe_leaves_out_what_lies_above_the_supply(tmp_path: Path) -> None:
     """One line at VDD and the other by the level lower is the highest common mode of a level."""
-    modes = "common_mode_v = [0.6, 0.95, 1.0, 1.1]\nwithin_supply = true"
+    modes = "common_mode_v = [0.6, 0.95, 0.97, 1.1]\nwithin_supply = true"
     found = points_of(load_campaign(recipe(tmp_path, modes)))
     kept = [(p.level_v, p.bench.common_mode_v) for p in found if isinstance(p, ComparatorPoint)]
     assert kept == [(-0.1, 0.6), (-0.1, 0.95), (0.1, 0.6), (0.1, 0.95)]
