@@ -302,12 +302,19 @@ def _column_points(campaign: Campaign, bench: ColumnBench, index: int, at: str) 
 def _comparator_points(campaign: Campaign, point: OperatingPoint, index: int, at: str) -> list[ComparatorPoint]:
     found: list[ComparatorPoint] = []
     for number, each in enumerate(campaign.recipe.comparator):
+        default_v = campaign.amplifiers[each.amplifier].defaults.common_mode_v
+        places = [
+            (level_v, mode_v)
+            for level_v, mode_v in every(each.level_v, each.common_mode_v or (None,))
+            if each.measures(level_v, default_v if mode_v is None else mode_v, point.vdd_v)
+        ]
+        with at_key(campaign.place, "comparator", number, "within_supply"):
+            if len({level_v for level_v, _ in places}) < 2:
+                raise InputError(f"fewer than 2 levels of {each.amplifier} lie within the supply of {point.vdd_v:g} V")
         key = "level_v" if each.common_mode_v is None else "common_mode_v"
-        for level_v, mode_v in every(each.level_v, each.common_mode_v or (None,)):
-            if not each.measures(level_v, mode_v, point.vdd_v):
-                continue
+        for place_v in places:
             with at_key(campaign.place, "comparator", number, key), _at_quantity(campaign, index, "vdd_v"):
-                drawn = _comparator_point(campaign, each, (level_v, mode_v), point, index, at)
+                drawn = _comparator_point(campaign, each, place_v, point, index, at)
                 found += [_perturbed(drawn), drawn] if each.method == "sensitivity" else [drawn]
     return found
 

@@ -120,13 +120,10 @@ class ComparatorRecipe:
     decision_s: Positive | None = None
     within_supply: bool = False
 
-    def measures(self, level_v: float, common_mode_v: float | None, vdd_v: float) -> bool:
-        """Whether a level is measured at a common mode (None: the amplifier's default) and supply."""
-        if not self.within_supply:
-            return True
-        if self.sensing == "single_ended":
-            return level_v <= vdd_v
-        return common_mode_v is None or common_mode_v + abs(level_v) / 2 <= vdd_v + 1e-9
+    def measures(self, level_v: float, common_mode_v: float, vdd_v: float) -> bool:
+        """Whether a level is measured at a supply; of differential sensing, at a common mode of the lines."""
+        highest_v = level_v if self.sensing == "single_ended" else common_mode_v + abs(level_v) / 2
+        return not self.within_supply or highest_v <= vdd_v + 1e-9
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,6 +235,12 @@ def test_a_recipe_leaves_out_what_lies_above_the_supply(tmp_path: Path) -> None:
     path = recipe(tmp_path, "within_supply = true", "single_ended", "strongarm")
     path.write_text(path.read_text().replace("[-0.1, 0.1]", "[0.5, 1.0, 1.05]"))
     assert [p.level_v for p in points_of(load_campaign(path)) if isinstance(p, ComparatorPoint)] == [0.5, 1.0]
+    path = recipe(tmp_path, "within_supply = true")  # The amplifier's own common mode is 0.6 V.
+    path.write_text(path.read_text().replace("[-0.1, 0.1]", "[-0.9, -0.8, 0.8]"))
+    assert [p.level_v for p in points_of(load_campaign(path)) if isinstance(p, ComparatorPoint)] == [-0.8, 0.8]
+    path.write_text(path.read_text().replace("[-0.9, -0.8, 0.8]", "[-0.9, 0.8]"))
+    with pytest.raises(InputError, match=r"recipe.toml:19:1: fewer than 2 levels of .* within the supply of 1 V"):
+        points_of(load_campaign(path))
 
 
 def test_a_recipe_sizes_its_comparator(tmp_path: Path) -> None:
