@@ -183,3 +183,23 @@ def test_the_6t_family_reads_the_hbnn_network(sensing: Sensing, tmp_path: Path) 
     assert load_calibration(tmp_path / "levels.h5").levels.keys() == calibration.levels.keys()
     readouts = readouts_of(surrogate, calibration)
     assert set(readouts) == {layer.name for layer in network.binary_layers}
+
+
+@pytest.mark.parametrize(
+    "place", [("tt", 1.0, 27.0), ("tt", 0.95, 27.0), ("tt", 1.05, 60.0), ("ss", 1.0, 27.0), ("tt", 0.9, 27.0)]
+)
+def test_the_6t_family_is_whole_at_and_between_its_points(place: tuple[str, float, float]) -> None:
+    """What no line reaches at the lowest supply is missing nowhere: references up to every supply are known."""
+    surrogate = load_at("hbnn_6t", Request(*place))
+    count = np.arange(17.0)
+    modes_v = surrogate.common_mode_v(count, 16 - count)
+    references_v: dict[Sensing, np.ndarray] = {
+        "single_ended": np.linspace(0.4, place[1], 9),
+        "differential": np.linspace(-0.5, 0.5, 9),
+    }
+    for sensing, level_v in references_v.items():
+        model = surrogate.comparators[sensing]
+        assert model.good.all()
+        found = model.at(level_v, modes_v) if model.gridded else model.at(level_v)
+        assert (found.sigma_v > 5e-3).all()
+        assert (found.sigma_v < 0.1).all()

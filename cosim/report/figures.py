@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import CARETUPBASE
@@ -48,23 +49,50 @@ def comparator_svg(sensing: Sensing, model: ComparatorModel) -> str:
         known_v = model.level_v[model.good]
         fine = np.linspace(known_v[0], known_v[-1], 61)
         axes.axhline(0, color=SOFT, linewidth=0.8)
-        for mode_v, each in model.slices():
-            if mode_v is not None:
-                at = (known_v[-1], 1e3 * each.offset_sigma_v[model.good][-1])
-                axes.annotate(
-                    f"{mode_v:.2f} V", at, xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
-                    color=colour, annotation_clip=False,
-                )  # fmt: skip
+        curves = _different(model)
+        for _, each in curves:
             axes.plot(fine, 1e3 * each.at(fine).sigma_v, color=colour)
-            _error_bars(axes, each.level_v, each.offset_sigma_v, each.sigma_error_v, colour, colour)
-            error = each.offset_sigma_v / np.sqrt(each.samples)
-            _error_bars(axes, each.level_v, each.offset_mean_v, error, SOFT, PAPER)
+            own = _measured(each)
+            level_v, sigma_v, error_v = each.level_v[own], each.offset_sigma_v[own], each.sigma_error_v[own]
+            _error_bars(axes, level_v, sigma_v, error_v, colour, colour)
+            _error_bars(axes, level_v, each.offset_mean_v[own], sigma_v / np.sqrt(each.samples), SOFT, PAPER)
+        _name_curves(axes, curves, known_v[-1], colour)
         axes.set_xlabel(f"reference for {sensing_name(sensing)} sensing (V)")
         axes.set_ylabel("input-referred offset (mV)")
 
     title = f"Offset of {label(model.amplifier)} against its reference, mean and standard deviation"
     name = f"comparator-{sensing.replace('_', '-')}"
     return draw(paint, name=name, title=title, margins=(0.62, 0.48, 0.5 if model.gridded else 0.12, 0.12))
+
+
+def _different(model: ComparatorModel) -> list[tuple[float | None, ComparatorModel]]:
+    """The model at each common mode but those that are as the one before: none was measured above the supply."""
+    slices = model.slices()
+    return slices[:1] + [
+        here
+        for before, here in pairwise(slices)
+        if not np.array_equal(before[1].offset_sigma_v, here[1].offset_sigma_v, equal_nan=True)
+    ]
+
+
+def _measured(model: ComparatorModel) -> Bool[np.ndarray, " level"]:
+    """Levels of one common mode with figures of their own: outer ones may be as the nearest that was measured."""
+    sigma_v, middle = model.offset_sigma_v, model.level_v.size // 2
+    inner = np.where(np.arange(sigma_v.size) < middle, np.roll(sigma_v, -1), np.roll(sigma_v, 1))
+    return model.good & ((sigma_v != inner) | (np.arange(sigma_v.size) == middle))
+
+
+def _name_curves(axes: Axes, curves: Sequence[tuple[float | None, ComparatorModel]], at_v: float, colour: str) -> None:
+    """Each curve's common mode at its right end, a line apart from the one below."""
+    ends = sorted((1e3 * float(each.at(np.array([at_v])).sigma_v[0]), mode_v) for mode_v, each in curves if mode_v)
+    room = 0.05 * float(np.ptp(axes.get_ylim()))
+    below = -np.inf
+    for end, mode_v in ends:
+        below = max(end, below + room)
+        axes.annotate(
+            f"{mode_v:.2f} V", (at_v, below), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
+            color=colour, annotation_clip=False,
+        )  # fmt: skip
 
 
 def levels_svg(kept: KeptCalibration, group: Group, name: str) -> str:
@@ -182,8 +210,11 @@ def _paint_accuracy(axes: Axes, outcomes: Sequence[Outcome]) -> None:
 def _thresholds(axes: Axes, levels: Levels) -> None:
     few = _are_few(levels)
     n_active = levels.histogram.size - 1
+    low, high = mac_range(levels)
     for count, volts in zip(levels.threshold_count, levels.reference_v, strict=True):
         x = n_active - 2 * count
+        if not low <= x <= high:  # A reference that all numbers of rows share may lie beyond the sums of few rows.
+            continue
         axes.axvline(x, color=ORANGE, linewidth=1.1)
         if few:
             axes.annotate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.interpolate import PchipInterpolator
 
 from cosim.errors import InputError
@@ -62,13 +62,17 @@ class ComparatorModel:
             values[place] = getattr(self, name)
         return replace(self, level_v=level_v, **moments)
 
-    def at_modes(self, common_mode_v: Float[np.ndarray, " mode"]) -> ComparatorModel:
-        """The same model on more common modes, each as at the nearest one that it has."""
-        if not self.gridded:
-            return self
-        nearest = np.abs(common_mode_v[:, None] - self.common_mode_v).argmin(axis=1)
-        moments = {name: getattr(self, name)[:, nearest] for name in MOMENTS}
-        return replace(self, common_mode_v=common_mode_v, **moments)
+    def extended(
+        self, level_v: Float[np.ndarray, " level"], common_mode_v: Float[np.ndarray, " mode"]
+    ) -> ComparatorModel:
+        """The same model on these levels and common modes, at each as at the nearest one that it has."""
+        moments: dict[str, np.ndarray] = {}
+        for name in MOMENTS:
+            values: np.ndarray = getattr(self, name)[_nearest(level_v, self.level_v)]
+            if common_mode_v.size > 1:
+                values = values.reshape(level_v.size, -1)[:, _nearest(common_mode_v, self.common_mode_v)]
+            moments[name] = values
+        return replace(self, level_v=level_v, common_mode_v=common_mode_v, **moments)
 
     def at(
         self, level_v: Float[np.ndarray, " reference"], common_mode_v: Float[np.ndarray, " count"] | None = None
@@ -112,6 +116,10 @@ class ComparatorModel:
             )
             for i, mode_v in enumerate(self.common_mode_v)
         ]
+
+
+def _nearest(wanted: Float[np.ndarray, " place"], known: Float[np.ndarray, " known"]) -> Int[np.ndarray, " place"]:
+    return np.abs(wanted[:, None] - known).argmin(axis=1)
 
 
 def _check_range(asked: np.ndarray, measured: np.ndarray, came: str, key: str) -> None:

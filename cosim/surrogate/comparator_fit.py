@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -24,41 +22,42 @@ def fit_comparator(name: str, offsets: ComparatorSamples, gradients: Gradients |
     """
     levels, modes = np.unique(offsets.level_v), np.unique(offsets.common_mode_v)  # not a number counts once
     several = modes.size > 1
+    sources = _sources(offsets, levels, modes)
+    places = list(dict.fromkeys((int(level), mode) for row in sources for mode, level in enumerate(row)))
     at = [
-        (offsets.level_v == level) & ((offsets.common_mode_v == mode) | (not several))
-        for level, mode in product(levels, modes)
+        (offsets.level_v == levels[level]) & ((offsets.common_mode_v == modes[mode]) | (not several))
+        for level, mode in places
     ]
-    measured = [place for place, chosen in enumerate(at) if chosen.any()]
-    groups = [offset_group(offsets.chosen(at[place]), gradients) for place in measured]
     what = f"offsets of {name} at a level" + (" and common mode" if several else "")
-    check_sizes((group.volts.size for group in groups), what)
+    check_sizes((int(chosen.sum()) for chosen in at), what)
+    groups = [offset_group(offsets.chosen(chosen), gradients) for chosen in at]
     found = Estimates.of(groups)
     sigma_v = np.sqrt(found.variance)
     skew = np.array([_shrunk(*each) for each in zip(found.skew, found.skew_error, strict=True)])
-    shape = (levels.size, modes.size) if several else (levels.size,)
-    nearest = _nearest(levels, modes, np.array(measured))
     moments = (found.mean_v, sigma_v, skew, sigma_v / np.sqrt(2 * found.freedom))
+    group = np.array([[places.index((level, mode)) for mode, level in enumerate(row)] for row in sources])
+    group = group if several else group[:, 0]
     return ComparatorModel(
         name,
         levels,
-        *(np.asarray(each)[nearest].reshape(shape) for each in moments),
+        *(np.asarray(each)[group] for each in moments),
         samples=min(group.volts.size for group in groups),
         common_mode_v=modes[np.isfinite(modes)],
     )
 
 
-def _nearest(
-    levels: Float[np.ndarray, " level"], modes: Float[np.ndarray, " mode"], measured: Int[np.ndarray, " group"]
-) -> Int[np.ndarray, " place"]:
-    """For each level and common mode the group that stands for it: its own, or the nearest level's measured there.
+def _sources(
+    offsets: ComparatorSamples, levels: Float[np.ndarray, " level"], modes: Float[np.ndarray, " mode"]
+) -> Int[np.ndarray, "level mode"]:
+    """The number of the level whose offsets stand for each level at each common mode.
 
-    Recipes may leave out the levels that a difference of two lines below the supply cannot have.
+    Its own, or the outermost that was measured there: recipes may leave out the levels that a difference of two lines
+    below the supply cannot have, which are large ones.
     """
-    level, mode = np.divmod(np.arange(levels.size * modes.size), modes.size)
-    found = np.empty(level.size, np.int64)
-    for place in range(level.size):
-        there = np.flatnonzero(mode[measured] == mode[place])
-        found[place] = there[np.abs(levels[level[measured[there]]] - levels[level[place]]).argmin()]
+    found = np.empty((levels.size, modes.size), np.int64)
+    for mode, mode_v in enumerate(modes):
+        there = np.isin(levels, offsets.level_v[(offsets.common_mode_v == mode_v) | (modes.size == 1)])
+        found[:, mode] = np.clip(np.arange(levels.size), *np.flatnonzero(there)[[0, -1]])
     return found
 
 

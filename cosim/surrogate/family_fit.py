@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from cosim.campaign.filetypes import STATUS
 from cosim.errors import InputError, MeasuredWorseError
@@ -14,7 +15,7 @@ from cosim.surrogate.family import SurrogateFamily, family_of
 from cosim.surrogate.fit import fit_table, powers_of
 from cosim.surrogate.model import Surrogate
 from cosim.surrogate.operating import OperatingPoint, point_of
-from cosim.surrogate.samples import Table, comparator_samples, without_failed_levels
+from cosim.surrogate.samples import ComparatorSamples, Table, comparator_samples, without_failed_levels
 from cosim.surrogate.two_count_fit import Powers
 
 Provenance = Mapping[str, str | int | float]
@@ -49,8 +50,8 @@ def fit_family(
         if not masked[i]:
             try:
                 kept = without_failed_levels(each, max_failure_rate)
-                found = fit_table(kept, provenance, max_failure_rate=max_failure_rate, place=place, powers=powers)
-                found = _on_all_levels(found, table, provenance)
+                fitted = fit_table(kept, provenance, max_failure_rate=max_failure_rate, place=place, powers=powers)
+                found = _on_all_levels(fitted, each, table, provenance)
             except MeasuredWorseError as error:
                 masked[i] = error.message
             except InputError as error:
@@ -85,19 +86,31 @@ def of_point(table: Table, index: int, points: Sequence[OperatingPoint]) -> dict
     return mine
 
 
-def _on_all_levels(found: Surrogate, table: Table, provenance: Provenance) -> Surrogate:
+def _on_all_levels(found: Surrogate, tried: Table, all_points: Table, provenance: Provenance) -> Surrogate:
     """The same comparator levels and common modes at every operating point.
 
-    Levels are masked where too many of their samples failed, and where none were asked for; common modes that were not
-    asked for at a point, as they lie above its supply, are as the nearest one.
+    Levels are masked where too many of their samples failed. Where a recipe left some out, as they lie above the
+    point's supply, they are as the nearest one.
+
+    Raises:
+        MeasuredWorseError: All levels of a common mode failed.
     """
     models, figures = dict(found.comparators), dict(found.validation)
-    for sensing, (_, offsets) in comparator_samples(table, provenance, good=False).items():
-        modes = offsets.common_mode_v[np.isfinite(offsets.common_mode_v)]
-        model = models[sensing].at_modes(np.unique(modes)).at_levels(np.unique(offsets.level_v))
-        models[sensing] = model
+    everywhere = comparator_samples(all_points, provenance, good=False)
+    for sensing, (name, offsets) in comparator_samples(tried, provenance, good=False).items():
+        model, wanted = models[sensing], everywhere[sensing][1]
+        lost = np.setdiff1d(_modes(offsets), model.common_mode_v)
+        if lost.size:
+            raise MeasuredWorseError(f"too many samples of {name} failed at a common mode of {lost[0]:g} V")
+        model = model.at_levels(np.unique(offsets.level_v))
         figures |= {f"{sensing}_masked_levels": float((~model.good).sum())}
+        models[sensing] = model.extended(np.unique(wanted.level_v), _modes(wanted))
     return replace(found, comparators=models, validation=figures)
+
+
+def _modes(offsets: ComparatorSamples) -> Float[np.ndarray, " mode"]:
+    """The common modes that a file names."""
+    return np.unique(offsets.common_mode_v[np.isfinite(offsets.common_mode_v)])
 
 
 def _corner(point: OperatingPoint) -> tuple[str, float, float]:

@@ -114,7 +114,7 @@ class _Tracer(fx.Tracer):
 
 def _split_mean(graph: fx.Graph, node: fx.Node) -> None:
     """Put a global average, and a flattening unless the dimensions are kept, in the place of a mean over a map."""
-    if str(getattr(node.target, "__name__", node.target)) != "mean" or node.op == "call_module":
+    if node.target is not torch.mean and not (node.op == "call_method" and node.target == "mean"):
         return
     given = dict(zip(("input", "dim", "keepdim"), node.args, strict=False)) | node.kwargs
     dims = given.get("dim")

@@ -127,8 +127,8 @@ def convolve(
     """
     if weight.shape[2:] == (1, 1) and stride != (1, 1):
         down, right = padding
-        x = nn.functional.pad(x, (right, right, down, down))[:, :, :: stride[0], :: stride[1]]
-        return nn.functional.conv2d(x, weight)
+        x = nn.functional.pad(x, (right, right, down, down)) if any(padding) else x
+        return nn.functional.conv2d(x[:, :, :: stride[0], :: stride[1]], weight)
     return nn.functional.conv2d(x, weight, stride=stride, padding=padding)
 
 

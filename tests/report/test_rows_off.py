@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROWS
 
 from cosim.errors import InputError
 from cosim.report.figures import comparator_svg
@@ -17,6 +16,8 @@ from cosim.surrogate.files import load_calibration, save_calibration
 from cosim.surrogate.model import ComparatorModel
 
 FILE = "calibration-toy_mlp-single_ended-3bit.h5"
+ROWS = 16
+"""Of the run's column."""
 READ = range(3, ROWS + 1)
 
 

@@ -167,12 +167,39 @@ def test_levels_that_no_line_has_are_as_the_nearest_one(tmp_path: Path, monkeypa
         np.testing.assert_array_equal(ours[:, 2], theirs[[2, 2, 2, 3, 4, 4, 4], 2])
 
 
-def test_a_model_on_more_common_modes_is_as_at_the_nearest() -> None:
-    more = model().at_modes(np.array([*MODES_V, MODES_V[-1] + 0.1, MODES_V[-1] + 0.3]))
-    assert more.common_mode_v.size == MODES_V.size + 2
-    for name in ("offset_mean_v", "offset_sigma_v"):
-        np.testing.assert_array_equal(getattr(more, name)[:, :-2], getattr(model(), name))
-        np.testing.assert_array_equal(getattr(more, name)[:, -2:].T, [getattr(model(), name)[:, -1]] * 2)
+def test_a_hole_among_measured_levels_is_refused(tmp_path: Path) -> None:
+    """Only outer levels may be left out: what is missing between others was lost."""
+    path = with_modes(tmp_path / "samples.h5", (0.5, 0.9))
+    content = hdf5.read(path, filetype="cosim-samples", major=1)
+    data = dict(content.datasets)
+    level_v, mode_v = (data[f"comparator_{name}"].values for name in ("level_v", "common_mode_v"))
+    kept = (data["comparator_amplifier"].values == 0) | (mode_v < 0.8) | (level_v != 0)
+    data |= {
+        name: replace(each, values=each.values[kept]) for name, each in data.items() if name.startswith("comparator_")
+    }
+    hdf5.write(path, hdf5.Content(content.attributes, data), filetype="cosim-samples", version=(1, 1))
+    with pytest.raises(InputError, match=r"0 offsets of .* at a level and common mode, expected at least 8"):
+        fit(path)
+
+
+def test_a_model_on_more_levels_and_common_modes_is_as_at_the_nearest() -> None:
+    """A grid, one common mode of it, and a model without any."""
+    grid, level_v = model(), model().level_v
+    more_v, modes_v = np.array([*level_v, 0.9, 1.2]), np.array([*MODES_V, 1.1, 1.3])
+    more = grid.extended(more_v, modes_v)
+    assert more.level_v.tolist() == more_v.tolist()
+    assert more.common_mode_v.tolist() == modes_v.tolist()
+    for name in ("offset_mean_v", "offset_sigma_v", "offset_skew", "sigma_error_v"):
+        known, found = getattr(grid, name), getattr(more, name)
+        np.testing.assert_array_equal(found[: level_v.size, : MODES_V.size], known)
+        np.testing.assert_array_equal(found[level_v.size :], [found[level_v.size - 1]] * 2)
+        np.testing.assert_array_equal(found[:, MODES_V.size :].T, [found[:, MODES_V.size - 1]] * 2)
+    one = grid.slices()[0][1]
+    wide = one.extended(level_v, MODES_V)
+    assert wide.gridded
+    np.testing.assert_array_equal(wide.offset_sigma_v.T, [one.offset_sigma_v] * MODES_V.size)
+    plain = replace(one, common_mode_v=np.zeros(0)).extended(more_v, np.zeros(0))
+    np.testing.assert_array_equal(plain.offset_sigma_v, [*one.offset_sigma_v, *[one.offset_sigma_v[-1]] * 2])
 
 
 def test_one_common_mode_is_the_plain_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -165,6 +166,62 @@ def test_a_level_with_failures_is_masked_and_not_its_point(tmp_path: Path) -> No
                 model.at(levels[:1])
         assert each.at("tt", vdd_v=1.1).validation["single_ended_masked_levels"] == 1
         assert each.at("tt", vdd_v=1.1).validation["differential_masked_levels"] == 0
+
+
+def fit_changed(path: Path, change: Callable[[dict[str, np.ndarray]], np.ndarray]) -> SurrogateFamily:
+    """Three supplies; `change` may write into the tables, and says which comparator samples there are."""
+    write_points(path, [record("tt", v, 27.0) for v in (0.9, 1.0, 1.1)])
+    content = hdf5.read(path, filetype="cosim-samples", major=1)
+    table = {name: data.values for name, data in content.datasets.items()}
+    mode_v = np.where(table["comparator_amplifier"] == 0, table["comparator_level_v"], 0.6)
+    kept = change(table | {"comparator_common_mode_v": mode_v})
+    data = dict(content.datasets)
+    data["comparator_common_mode_v"] = replace(data["comparator_level_v"], values=mode_v)
+    data |= {n: replace(each, values=each.values[kept]) for n, each in data.items() if n.startswith("comparator_")}
+    hdf5.write(path, hdf5.Content(content.attributes, data), filetype="cosim-samples", version=(1, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(line_fit, "BOOTSTRAPS", 3)
+        found = fit(path)
+    assert isinstance(found, SurrogateFamily)
+    return found
+
+
+def test_levels_that_a_recipe_leaves_out_are_missing_nowhere(tmp_path: Path) -> None:
+    """The highest single-ended level, and the higher common mode, are above the supply of the first point."""
+
+    def change(table: dict[str, np.ndarray]) -> np.ndarray:
+        first, single = table["comparator_point"] == 0, table["comparator_amplifier"] == 0
+        high = table["comparator_sample"] % 2 == 1
+        table["comparator_common_mode_v"][~single & high] = 0.9
+        top = table["comparator_level_v"] == table["comparator_level_v"][single].max()
+        return ~(first & np.where(single, top, high))
+
+    family = fit_changed(tmp_path / "samples.h5", change)
+    low, between, whole = (family.at("tt", vdd_v=v) for v in (0.9, 0.95, 1.0))
+    for each in (low, between, whole):
+        assert each.comparators["single_ended"].good.all()
+        assert each.comparators["differential"].common_mode_v.tolist() == [0.6, 0.9]
+        assert each.comparators["differential"].good.all()
+    single, both = (low.comparators[sensing].offset_sigma_v for sensing in ("single_ended", "differential"))
+    assert single[-1] == single[-2]
+    np.testing.assert_array_equal(both[:, 0], both[:, 1])
+    assert (np.diff(whole.comparators["differential"].offset_sigma_v, axis=1) != 0).all()
+    assert low.validation["single_ended_masked_levels"] == 0
+
+
+def test_a_common_mode_that_fails_masks_its_point(tmp_path: Path) -> None:
+    """At the higher common mode only the level 0 was asked for; it fails at the second point, and nothing stands in."""
+
+    def change(table: dict[str, np.ndarray]) -> np.ndarray:
+        zero = (table["comparator_amplifier"] == 1) & (table["comparator_level_v"] == 0)
+        high = zero & (table["comparator_sample"] % 2 == 1)
+        table["comparator_common_mode_v"][high] = 0.9
+        table["comparator_status"][high & (table["comparator_point"] == 1)] = 6
+        return np.ones(zero.size, bool)
+
+    family = fit_changed(tmp_path / "samples.h5", change)
+    assert [bool(each) for each in family.masked] == [False, True, False]
+    assert "too many samples of second failed at a common mode of 0.9 V" in family.masked[1]
 
 
 def test_nothing_but_masked_points_is_refused(tmp_path: Path) -> None:

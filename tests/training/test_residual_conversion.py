@@ -384,3 +384,18 @@ def test_other_means_are_refused(dim: Any) -> None:
 
     with pytest.raises(InputError, match="the function mean in a forward has no simulation"):
         convert(Averaged().eval(), real=REAL)
+
+
+@torch.fx.wrap
+def mean(x: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """A user's own function of that name."""
+    return x.amax(dim)
+
+
+def test_a_users_own_mean_is_none() -> None:
+    class Own(ResNet):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(mean(self.tanh(self.conv1(x)), (2, 3)))
+
+    with pytest.raises(InputError, match="the function mean in a forward has no simulation"):
+        convert(Own().eval(), real=REAL)
