@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from cosim.errors import InputError
-from cosim.report.figures import comparator_svg
+from cosim.report.figures import (
+    _measured,  # pyright: ignore[reportPrivateUsage]
+    comparator_svg,
+    levels_svg,
+)
 from cosim.report.page import MOST_GROUPS, load_run, write_page
 from cosim.report.tables import code_tables, level_table
 from cosim.surrogate.files import load_calibration, save_calibration
@@ -75,9 +79,27 @@ def test_a_layer_that_was_never_read_is_refused(rows_off: Path):
 def test_comparators_are_drawn_where_they_were_measured():
     """The highest level is masked, and there are three common modes, each named."""
     level_v, mode_v = np.array([-0.5, 0.0, 0.5, 0.9]), np.array([0.5, 0.75, 1.05])
-    sigma_v = np.full((4, 3), 0.02) * mode_v
+    sigma_v = 0.02 * np.outer([1.0, 1.1, 1.3, 1.4], mode_v)
     sigma_v[3] = np.nan
     model = ComparatorModel("amp", level_v, 0 * sigma_v, sigma_v, 0 * sigma_v, sigma_v / 5, 12, mode_v)
     svg = comparator_svg("differential", model)
     assert [f"{each:.2f} V" in svg for each in (*mode_v, 0.9)] == [True, True, True, False]
     assert "nan" not in svg
+    more = model.extended(np.array([*level_v, 1.2]), np.array([*mode_v, 1.3]))
+    wide = comparator_svg("differential", more)
+    assert "1.05 V" in wide
+    assert "1.30 V" not in wide  # It is the curve of 1.05 V again.
+    assert _measured(more.slices()[0][1]).tolist() == [True, True, True, False, False]
+    low = replace(model, offset_sigma_v=sigma_v[[0, 0, 0, 0]])  # As the lowest, but for the middle.
+    assert _measured(low.slices()[0][1]).tolist() == [False, False, True, False]
+
+
+def test_references_beyond_the_sums_are_not_drawn(rows_off: Path):
+    """A layer's references are those of all its numbers of rows; of few rows some lie beyond what is drawn."""
+    kept = next(each for each in load_run(rows_off).calibrations if each.file == FILE)
+    group = ("dense2", 6)
+    levels = kept.calibration.levels[group]
+    shared = replace(levels, threshold_count=np.array([14.0, 9.0, 5.0, 3.0, 2.0, 1.0, -4.0]))
+    svg = levels_svg(replace(kept, calibration=replace(kept.calibration, levels={group: shared})), group, "few")
+    drawn = [f"{volts:.3f} V" in svg for volts in levels.reference_v]
+    assert drawn == [False, False, True, True, True, True, False]
