@@ -159,7 +159,9 @@ def test_outcomes_nested_without_end_are_refused(tmp_path: Path) -> None:
         load_outcomes(tmp_path / "outcomes.json")
 
 
-@pytest.mark.parametrize("name", ["mnist_mlp", "fashion_mnist_cnn", "cifar10_vgg_hbnn", "cifar10_resnet18"])
+@pytest.mark.parametrize(
+    "name", ["mnist_mlp", "fashion_mnist_cnn", "cifar10_vgg", "cifar10_vgg_hbnn", "cifar10_resnet18"]
+)
 def test_shipped_networks_name_a_data_set_that_loads(name: str) -> None:
     network = load_network(find("models", "networks", f"{name}.h5"))
     assert name.startswith(chain.dataset_of(network))

@@ -52,7 +52,7 @@ def comparator_svg(sensing: Sensing, model: ComparatorModel) -> str:
         curves = _different(model)
         for _, each in curves:
             axes.plot(fine, 1e3 * each.at(fine).sigma_v, color=colour)
-            own = _measured(each)
+            own = measured_levels(each)
             level_v, sigma_v, error_v = each.level_v[own], each.offset_sigma_v[own], each.sigma_error_v[own]
             _error_bars(axes, level_v, sigma_v, error_v, colour, colour)
             _error_bars(axes, level_v, each.offset_mean_v[own], sigma_v / np.sqrt(each.samples), SOFT, PAPER)
@@ -75,7 +75,7 @@ def _different(model: ComparatorModel) -> list[tuple[float | None, ComparatorMod
     ]
 
 
-def _measured(model: ComparatorModel) -> Bool[np.ndarray, " level"]:
+def measured_levels(model: ComparatorModel) -> Bool[np.ndarray, " level"]:
     """Levels of one common mode with figures of their own: outer ones may be as the nearest that was measured."""
     sigma_v, middle = model.offset_sigma_v, model.level_v.size // 2
     inner = np.where(np.arange(sigma_v.size) < middle, np.roll(sigma_v, -1), np.roll(sigma_v, 1))

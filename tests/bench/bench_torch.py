@@ -21,7 +21,7 @@ from cosim.training.reader import ReadMode
 from cosim.training.simulated import SimulatedConv2d
 
 CHANNELS, SIZE, BATCH = 128, 16, 16
-LIMITS: dict[ReadMode, float] = {"ideal": 2.0, "nominal": 2.5, "iid": 3.0}
+LIMITS: dict[ReadMode, float] = {"ideal": 2.0, "nominal": 2.0, "iid": 2.5}
 ROUNDS = 20
 
 

@@ -251,5 +251,5 @@ def test_our_seeded_draws_spread_as_the_kits_own(run_deck: Callable[[Deck], np.n
         return float(np.std(np.log(currents)))
 
     kits = spread(own, [""] * count)
-    assert 0.02 < kits < 0.3  # That there is a spread; ngspice seeds the kit's draws itself, differently every time.
+    assert 0.05 < kits < 0.3
     assert spread(process.corner_text("tt"), ours) == pytest.approx(kits, rel=4 * 0.035 * 2**0.5)

@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 
 from cosim.errors import InputError
-from cosim.report.figures import (
-    _measured,  # pyright: ignore[reportPrivateUsage]
-    comparator_svg,
-    levels_svg,
-)
+from cosim.report.figures import comparator_svg, levels_svg, measured_levels
 from cosim.report.page import MOST_GROUPS, load_run, write_page
 from cosim.report.tables import code_tables, level_table
 from cosim.surrogate.files import load_calibration, save_calibration
@@ -76,7 +72,7 @@ def test_a_layer_that_was_never_read_is_refused(rows_off: Path):
         load_run(rows_off)
 
 
-def test_comparators_are_drawn_where_they_were_measured():
+def test_comparators_are_drawn_where_they_weremeasured_levels():
     """The highest level is masked, and there are three common modes, each named."""
     level_v, mode_v = np.array([-0.5, 0.0, 0.5, 0.9]), np.array([0.5, 0.75, 1.05])
     sigma_v = 0.02 * np.outer([1.0, 1.1, 1.3, 1.4], mode_v)
@@ -89,9 +85,9 @@ def test_comparators_are_drawn_where_they_were_measured():
     wide = comparator_svg("differential", more)
     assert "1.05 V" in wide
     assert "1.30 V" not in wide  # It is the curve of 1.05 V again.
-    assert _measured(more.slices()[0][1]).tolist() == [True, True, True, False, False]
+    assert measured_levels(more.slices()[0][1]).tolist() == [True, True, True, False, False]
     low = replace(model, offset_sigma_v=sigma_v[[0, 0, 0, 0]])  # As the lowest, but for the middle.
-    assert _measured(low.slices()[0][1]).tolist() == [False, False, True, False]
+    assert measured_levels(low.slices()[0][1]).tolist() == [False, False, True, False]
 
 
 def test_references_beyond_the_sums_are_not_drawn(rows_off: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,16 @@ def with_modes(path: Path, modes_v: tuple[float, ...]) -> Path:
     return path
 
 
+def leave_out(path: Path, chosen: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+    """Take the differential offsets at the chosen levels and common modes out of a file."""
+    content = hdf5.read(path, filetype="cosim-samples", major=1)
+    data = dict(content.datasets)
+    single, level_v, mode_v = (data[f"comparator_{n}"].values for n in ("amplifier", "level_v", "common_mode_v"))
+    kept = (single == 0) | ~chosen(level_v, mode_v)
+    data |= {n: replace(each, values=each.values[kept]) for n, each in data.items() if n.startswith("comparator_")}
+    hdf5.write(path, hdf5.Content(content.attributes, data), filetype="cosim-samples", version=(1, 1))
+
+
 def differential(samples: Path) -> ComparatorModel:
     found = fit(samples)
     assert isinstance(found, Surrogate)
@@ -149,14 +160,7 @@ def test_levels_that_no_line_has_are_as_the_nearest_one(tmp_path: Path, monkeypa
     monkeypatch.setattr(line_fit, "BOOTSTRAPS", 3)
     path = with_modes(tmp_path / "samples.h5", (0.5, 0.7, 0.9))
     whole = differential(path)
-    content = hdf5.read(path, filetype="cosim-samples", major=1)
-    data = dict(content.datasets)
-    level_v, mode_v = (data[f"comparator_{name}"].values for name in ("level_v", "common_mode_v"))
-    kept = (data["comparator_amplifier"].values == 0) | (mode_v < 0.8) | (np.abs(level_v) < 0.3)
-    data |= {
-        name: replace(each, values=each.values[kept]) for name, each in data.items() if name.startswith("comparator_")
-    }
-    hdf5.write(path, hdf5.Content(content.attributes, data), filetype="cosim-samples", version=(1, 1))
+    leave_out(path, lambda level_v, mode_v: (mode_v > 0.8) & (np.abs(level_v) > 0.3))
     found = differential(path)
     assert found.level_v.tolist() == whole.level_v.tolist()
     inner = np.flatnonzero(np.abs(found.level_v) < 0.3)
@@ -170,14 +174,7 @@ def test_levels_that_no_line_has_are_as_the_nearest_one(tmp_path: Path, monkeypa
 def test_a_hole_among_measured_levels_is_refused(tmp_path: Path) -> None:
     """Only outer levels may be left out: what is missing between others was lost."""
     path = with_modes(tmp_path / "samples.h5", (0.5, 0.9))
-    content = hdf5.read(path, filetype="cosim-samples", major=1)
-    data = dict(content.datasets)
-    level_v, mode_v = (data[f"comparator_{name}"].values for name in ("level_v", "common_mode_v"))
-    kept = (data["comparator_amplifier"].values == 0) | (mode_v < 0.8) | (level_v != 0)
-    data |= {
-        name: replace(each, values=each.values[kept]) for name, each in data.items() if name.startswith("comparator_")
-    }
-    hdf5.write(path, hdf5.Content(content.attributes, data), filetype="cosim-samples", version=(1, 1))
+    leave_out(path, lambda level_v, mode_v: (mode_v > 0.8) & (level_v == 0))
     with pytest.raises(InputError, match=r"0 offsets of .* at a level and common mode, expected at least 8"):
         fit(path)
 
