@@ -102,8 +102,10 @@ class ComparatorRecipe:
         tolerance_v: Half the last bracket; a microvolt is finer than ngspice's own tolerance.
         common_mode_v: For differential sensing, the common modes of BL and BLB at which every level is measured; the
             amplifier's default alone where it is not given. A single-ended comparator's level is its common mode.
-        parameters: Sizes in metres in place of the amplifier's own, by name.
-        decision_s: From the clock's edge to the reading of the outputs, in seconds; the amplifier's own by default.
+        parameters: Sizes in metres in place of the amplifier's own, by name; at most a millimetre, as no size in other
+            units is.
+        decision_s: From the clock's edge to the reading of the outputs, in seconds, at most a microsecond; the
+            amplifier's own by default.
         within_supply: Measure only where no line lies above the supply: at a common mode those levels that the
             difference of two lines can have there. The model takes the others from the nearest of them.
     """
@@ -116,8 +118,8 @@ class ComparatorRecipe:
     tolerance_v: Annotated[float, Field(ge=1e-6)] = 0.5e-3
     method: Literal["bisection", "sensitivity"] = "bisection"
     common_mode_v: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    parameters: Mapping[str, Positive] = field(default_factory=dict)
-    decision_s: Positive | None = None
+    parameters: Mapping[str, Annotated[float, Field(gt=0, le=1e-3)]] = field(default_factory=dict)
+    decision_s: Annotated[float, Field(gt=0, le=1e-6)] | None = None
     within_supply: bool = False
 
     def measures(self, level_v: float, common_mode_v: float, vdd_v: float) -> bool:

@@ -45,6 +45,8 @@ WRONG_COMPARATOR = [
     ({"level_v": "[0.7, 0.8]\nparameters = { w_tial = 1e-7 }"}, 21, "strongarm has no parameter 'w_tial'", "w_tail"),
     ({"level_v": "[0.7, 0.8]\nparameters = { w_tail = 0.0 }"}, 21, "greater than 0", "0.0"),
     ({"level_v": "[0.7, 0.8]\nparameters = { w_tail = nan }"}, 21, "finite", "nan"),
+    ({"level_v": "[0.7, 0.8]\nparameters = { w_tail = 120.0 }"}, 21, "at most 0.001", "120.0"),
+    ({"level_v": "[0.7, 0.8]\ndecision_s = 0.8"}, 21, "at most 1e-06", "0.8"),
     ({"level_v": "[0.7, 0.8]\ndecision_s = 1e-11"}, 21, "more than the clock's rise of 2e-11", "decision_s = 1e-11"),
 ]
 
