@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from user_resnets import REAL, ResNet, user_resnet
 
 from cosim.errors import InputError
-from cosim.training import convert
+from cosim.training import convert, list_convertible
 
 X = torch.randint(0, 256, (16, 1, 8, 8), generator=torch.Generator().manual_seed(0)).float()
 
@@ -48,6 +48,8 @@ def test_a_mean_over_the_map_is_a_global_average(average: Callable[[Tensor], Ten
     theirs = convert(model, real=REAL)(X)
     model.__class__ = Averaged
     assert torch.equal(convert(model, real=REAL)(X), theirs)
+    flattens = [line.module for line in list_convertible(model, real=REAL) if line.kind == "flatten"]
+    assert flattens == (["flatten"] if average is _flattened else ["mean_as_columns"])  # With keepdim only its own.
     chain = Chain().eval()
     pooled = nn.Sequential(chain.conv, chain.norm, chain.tanh, nn.AdaptiveAvgPool2d(1), nn.Flatten(), chain.fc)
     assert torch.equal(convert(chain, real=["conv", "fc"])(X), convert(pooled, real=["0", "5"])(X))
